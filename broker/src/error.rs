@@ -1,0 +1,121 @@
+//! Why the broker can't start, or an identity can't be kept.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hostbus_daemon::secret::SecretError;
+use hostbus_wire::Role;
+use thiserror::Error;
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A limit lies outside its range.
+    #[error("broker.limits.{key} is {value}, expected {least} to {most}")]
+    Limit {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least allowed.
+        least: u64,
+        /// The most allowed.
+        most: u64,
+    },
+    /// The interval of the broker's own figures lies outside its range.
+    #[error("broker.sys_interval_seconds is {0}, expected 1 to 86400")]
+    SysInterval(u64),
+    /// Plain text would be readable on the network.
+    #[error(
+        "broker.listen is {listen}: passwords would cross the network in plain text; listen on a loopback address, or set broker.insecure_listen = true where the network itself is private"
+    )]
+    Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Anonymous clients are for development only.
+    #[error("broker.anonymous works on a loopback address only, broker.listen is {listen}")]
+    AnonymousOffLoopback {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A role that needs a node or a request of its own.
+    #[error(
+        "broker.anonymous is `{0:?}`, expected a role that has no node of its own: ingester, notifier, viewer, operator or admin"
+    )]
+    AnonymousRole(Role),
+    /// The address can't be had.
+    #[error("failed to listen on {listen} (broker.listen): {source}")]
+    Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data folder or the file in it can't be used.
+    #[error("failed to open {}: {source}", path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the identities open.
+    #[error("{} is in use: a running broker holds it; stop that broker first", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged, or the disk fails.
+    #[error("failed to use {}: {source}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        source: Box<redb::Error>,
+    },
+    /// A later version of hostbus wrote the file, or it is damaged.
+    #[error("{} holds {found}, this version reads format 1", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+    },
+    /// An identity that makes no sense.
+    #[error("identity `{name}`: {problem}")]
+    Identity {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what was expected.
+        problem: &'static str,
+    },
+    /// A secret can't be read.
+    #[error("identity `{name}`: {source}")]
+    Secret {
+        /// The identity.
+        name: String,
+        /// What went wrong.
+        source: SecretError,
+    },
+    /// A password could not be hashed.
+    #[error("failed to hash a password: {0}")]
+    Hash(String),
+}
+
+impl Error {
+    /// Tells whether a setting or an argument is wrong, rather than the world around.
+    #[must_use]
+    pub fn is_setting(&self) -> bool {
+        matches!(
+            self,
+            Self::Limit { .. }
+                | Self::SysInterval(_)
+                | Self::Insecure { .. }
+                | Self::AnonymousOffLoopback { .. }
+                | Self::AnonymousRole(_)
+                | Self::Identity { .. }
+                | Self::Secret { .. }
+        )
+    }
+}

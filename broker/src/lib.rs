@@ -1,0 +1,121 @@
+//! The embedded MQTT broker: 3.1.1 and 5.0 on one port, identities, topic rights, sessions,
+//! retained messages and wills.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`], [`limits`] | the settings, and the bounds on what clients can take |
+//! | [`codec`] | packets, as bytes and as values |
+//! | `listener` | accepting connections |
+//! | `transport` | a stream with its buffers |
+//! | `handshake`, `connection` | one client: its beginning, and all that follows |
+//! | `login`, [`identities`], [`credential`] | who a client is, and how that is kept |
+//! | `session`, `queue`, `window` | what belongs to a client, connected or not: what waits, what is under way |
+//! | `subscriptions`, `retained`, `message` | who gets what |
+//! | `hub` | the middle of all this |
+//! | [`counters`], `sys` | what the broker tells about itself |
+//! | [`error`] | why it can't start |
+//!
+//! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
+//! Served are QoS 0 and 1, on plain TCP. Sessions and retained messages live in memory.
+
+pub mod codec;
+pub mod config;
+mod connection;
+pub mod counters;
+pub mod credential;
+pub mod error;
+mod handshake;
+mod hub;
+pub mod identities;
+pub mod limits;
+mod listener;
+mod lock;
+mod login;
+mod message;
+mod queue;
+mod retained;
+mod session;
+mod subscriptions;
+mod sys;
+mod transport;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostbus_daemon::{CancellationToken, Running};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use config::Config;
+pub use credential::Credential;
+pub use error::Error;
+pub use identities::Identities;
+
+use hub::Hub;
+use login::Logins;
+
+/// How long connections may take to end when the broker stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Starts a broker with the identities in `config.data`. It serves when this returns, and stops
+/// when `token` is cancelled: wills are not published, 5.0 clients are told, what waits is sent as
+/// far as that goes within some seconds.
+///
+/// # Errors
+/// A setting is wrong, the data folder can't be used, the address is taken.
+pub async fn start(config: Config, token: CancellationToken) -> Result<Running<Error>, Error> {
+    config.check()?;
+    let identities = match &config.data {
+        Some(data) => Identities::open(data)?,
+        None => Identities::in_memory(),
+    };
+    start_with(config, Arc::new(identities), token).await
+}
+
+/// Starts a broker with `identities`, to which the caller may add more while it runs. `config.data`
+/// is not looked at.
+///
+/// # Errors
+/// As for [`start`].
+pub async fn start_with(
+    config: Config,
+    identities: Arc<Identities>,
+    token: CancellationToken,
+) -> Result<Running<Error>, Error> {
+    config.check()?;
+    let configured = identities::configured(&config.identities)?;
+    let logins = Logins::new(identities, configured, config.anonymous, &config.limits)?;
+    let bind = |source| Error::Bind {
+        listen: config.listen,
+        source,
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    if let Some(role) = config.anonymous {
+        warn!(?role, "anonymous clients are let in: for development only");
+    }
+    info!(%address, "listening for MQTT 3.1.1 and 5.0");
+    let hub = Arc::new(Hub::new(config, logins));
+    let token = token.child_token();
+    let task = tokio::spawn(run(listener, hub, token.clone()));
+    Ok(Running::new("broker", vec![address], token, task))
+}
+
+/// Serves until `token` is cancelled and all connections have ended or their grace is over.
+async fn run(listener: TcpListener, hub: Arc<Hub>, token: CancellationToken) -> Result<(), Error> {
+    let tracker = TaskTracker::new();
+    tokio::join!(
+        listener::accept(listener, Arc::clone(&hub), tracker.clone(), token.clone()),
+        sys::tick(&hub, token.clone()),
+    );
+    tracker.close();
+    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
+        warn!(
+            connections = tracker.len(),
+            "stopped before all connections had ended"
+        );
+    }
+    Ok(())
+}

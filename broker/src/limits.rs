@@ -1,0 +1,197 @@
+//! The bounds on what one client, and all clients together, can take from the broker.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The `[broker.limits]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at once, those that have not sent CONNECT included. 1 to 1,000,000, default
+    /// 20,000. At the limit a new connection is closed at once, without an answer.
+    pub max_connections: usize,
+    /// Time from the TCP connection to the end of CONNECT, authentication included. 1 to 600,
+    /// default 10. At the limit the connection is closed.
+    pub connect_timeout_seconds: u64,
+    /// The longest packet from a client, its fixed header not counted. 256 to 268,435,455, default
+    /// 1,048,576. A longer one ends the connection (5.0: packet too large) before it arrives.
+    pub max_packet_bytes: usize,
+    /// Subscriptions of one session. 1 to 1,000,000, default 1,000. One more is refused in SUBACK
+    /// (5.0: quota exceeded).
+    pub max_subscriptions: usize,
+    /// Levels of a topic or filter. 1 to 1,000, default 32. Publishing a deeper topic ends the
+    /// connection (5.0: topic name invalid), a deeper filter is refused in SUBACK.
+    pub max_topic_levels: usize,
+    /// The longest keep alive. 1 to 65,535, default 3,600. A 5.0 client that asks for more, or for
+    /// none, is told this one; for 3.1.1 a longer one is cut, and none stays none.
+    /// A client that is silent for one and a half times its keep alive is cut off.
+    pub keep_alive_max_seconds: u16,
+    /// The longest time a session outlives its connection. 0 to 4,294,967,294, default 86,400. A
+    /// 5.0 client that asks for more is told; a 3.1.1 session without clean session gets this.
+    pub session_expiry_max_seconds: u32,
+    /// Sessions whose client is away. 0 to 1,000,000, default 10,000. At the limit a session ends
+    /// with its connection, whatever was agreed.
+    pub max_absent_sessions: usize,
+    /// Messages that wait for one session. 1 to 10,000,000, default 32,768. See `queue_bytes`.
+    pub queue_messages: usize,
+    /// Bytes of messages that wait for one session or are under way to it; the broker's own cost
+    /// of about 200 bytes a message counts too. 1,024 and up, default 16,777,216.
+    /// At either limit the oldest QoS 0 messages go first. Where only QoS 1 is left, a connected
+    /// client is disconnected (5.0: quota exceeded), and of an absent one the oldest messages go.
+    /// What goes is counted.
+    pub queue_bytes: usize,
+    /// QoS 1 messages under way at once, in each direction. 1 to 65,535, default 256; a 5.0
+    /// client may set a lower one for itself. At the limit, messages wait in the queue.
+    pub receive_maximum: u16,
+    /// Answers that wait for a client which does not read them. 1,024 and up, default 262,144.
+    /// At the limit the connection is closed.
+    pub answer_bytes: usize,
+    /// Retained messages. 0 to 100,000,000, default 500,000. At the limit a message on a new topic
+    /// is delivered but not kept (counted), one on a known topic replaces the old one.
+    pub retained_messages: usize,
+    /// Bytes of retained messages, with topics. 0 and up, default 268,435,456. As above.
+    pub retained_bytes: usize,
+    /// Password checks that run at once, each on about 19 MiB for some 30 ms. 1 to 64, default 2.
+    /// More wait, within the connect time-out.
+    pub password_checks: usize,
+    /// Failed logins a minute from one address. 1 and up, default 60. At the limit, passwords from
+    /// there are not checked until the minute is over (5.0: connection rate exceeded, 3.1.1: server
+    /// unavailable). The secrets of machines still work.
+    pub failed_logins_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            connect_timeout_seconds: 10,
+            max_packet_bytes: 1024 * 1024,
+            max_subscriptions: 1_000,
+            max_topic_levels: 32,
+            keep_alive_max_seconds: 3_600,
+            session_expiry_max_seconds: 86_400,
+            max_absent_sessions: 10_000,
+            queue_messages: 32_768,
+            queue_bytes: 16 * 1024 * 1024,
+            receive_maximum: 256,
+            answer_bytes: 256 * 1024,
+            retained_messages: 500_000,
+            retained_bytes: 256 * 1024 * 1024,
+            password_checks: 2,
+            failed_logins_per_minute: 60,
+        }
+    }
+}
+
+/// A limit that lies outside its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The key below `broker.limits`.
+    pub key: &'static str,
+    /// What was given.
+    pub value: u64,
+    /// The least allowed.
+    pub least: u64,
+    /// The most allowed.
+    pub most: u64,
+}
+
+impl Limits {
+    /// Checks all ranges.
+    ///
+    /// # Errors
+    /// The first limit that lies outside its range.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let rows: [(&'static str, u64, u64, u64); 16] = [
+            ("max_connections", self.max_connections as u64, 1, 1_000_000),
+            (
+                "connect_timeout_seconds",
+                self.connect_timeout_seconds,
+                1,
+                600,
+            ),
+            (
+                "max_packet_bytes",
+                self.max_packet_bytes as u64,
+                256,
+                268_435_455,
+            ),
+            (
+                "max_subscriptions",
+                self.max_subscriptions as u64,
+                1,
+                1_000_000,
+            ),
+            ("max_topic_levels", self.max_topic_levels as u64, 1, 1_000),
+            (
+                "keep_alive_max_seconds",
+                self.keep_alive_max_seconds.into(),
+                1,
+                65_535,
+            ),
+            (
+                "session_expiry_max_seconds",
+                self.session_expiry_max_seconds.into(),
+                0,
+                0xffff_fffe,
+            ),
+            (
+                "max_absent_sessions",
+                self.max_absent_sessions as u64,
+                0,
+                1_000_000,
+            ),
+            ("queue_messages", self.queue_messages as u64, 1, 10_000_000),
+            ("queue_bytes", self.queue_bytes as u64, 1_024, u64::MAX),
+            ("receive_maximum", self.receive_maximum.into(), 1, 65_535),
+            ("answer_bytes", self.answer_bytes as u64, 1_024, u64::MAX),
+            (
+                "retained_messages",
+                self.retained_messages as u64,
+                0,
+                100_000_000,
+            ),
+            ("retained_bytes", self.retained_bytes as u64, 0, u64::MAX),
+            ("password_checks", self.password_checks as u64, 1, 64),
+            (
+                "failed_logins_per_minute",
+                self.failed_logins_per_minute.into(),
+                1,
+                u64::MAX,
+            ),
+        ];
+        for (key, value, least, most) in rows {
+            if value < least || value > most {
+                return Err(OutOfRange {
+                    key,
+                    value,
+                    least,
+                    most,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The connect time-out.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_out_of_its_range_is_named() {
+        assert_eq!(Limits::default().check(), Ok(()));
+        let wrong = Limits {
+            queue_bytes: 0,
+            ..Limits::default()
+        };
+        assert_eq!(wrong.check().map_err(|wrong| wrong.key), Err("queue_bytes"));
+    }
+}

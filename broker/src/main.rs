@@ -1,0 +1,54 @@
+//! `hostbus-broker`: the broker as a program of its own.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use hostbus_broker::Error;
+use hostbus_daemon::{CancellationToken, config::ConfigError, exit, logging, ready, shutdown};
+
+mod arguments;
+mod identity_verbs;
+
+use arguments::{Arguments, Serve, Verb};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.verb {
+        Some(Verb::Identity(verb)) => identity_verbs::run(verb),
+        None => serve(&arguments.serve).await,
+    };
+    let Err(error) = result else {
+        return ExitCode::from(exit::OK);
+    };
+    let _ = writeln!(std::io::stderr(), "hostbus-broker: {error:#}");
+    ExitCode::from(exit_code(&error))
+}
+
+async fn serve(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    logging::start(&settings.log)?;
+    let token = CancellationToken::new();
+    let mut broker = hostbus_broker::start(settings.broker, token.clone()).await?;
+    if let (Some(file), Some(address)) = (&arguments.ready_file, broker.local_addr()) {
+        let object = serde_json::json!({ "mqtt": format!("mqtt://{address}") });
+        ready::write(file, &object)
+            .with_context(|| format!("failed to write the ready file {}", file.display()))?;
+    }
+    shutdown::on_signal(token).await?;
+    Ok(broker.ended().await?)
+}
+
+/// Tells a wrong setting from a folder in use from a failure.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() || error.is::<logging::LogError>() {
+        return exit::USAGE;
+    }
+    match error.downcast_ref::<Error>() {
+        Some(Error::InUse { .. }) => exit::ALREADY_RUNNING,
+        Some(error) if error.is_setting() => exit::USAGE,
+        _ => exit::FAILED,
+    }
+}

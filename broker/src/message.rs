@@ -1,0 +1,116 @@
+//! A message on its way through the broker: shared by everyone who gets it, never changed.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::codec::packet::{Publish, QoS, Will};
+use crate::codec::writer::Delivery;
+
+/// What the broker itself spends on a message that waits, in bytes, rounded up.
+const OVERHEAD_BYTES: usize = 200;
+
+/// A published message.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: ByteString,
+    pub(crate) payload: Bytes,
+    pub(crate) passed_on: Bytes,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) expires: Option<Instant>,
+    /// The key of the publishing session; 0 for the broker itself.
+    pub(crate) publisher: u64,
+    /// Rises with each message.
+    pub(crate) sequence: u64,
+}
+
+impl Message {
+    /// The message in `publish`, whose topic alias is resolved already.
+    pub(crate) fn from_publish(publish: Publish, publisher: u64, now: Instant) -> Self {
+        Self {
+            topic: publish.topic,
+            payload: publish.payload,
+            passed_on: publish.passed_on,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires: expires(publish.expiry_seconds, now),
+            publisher,
+            sequence: 0,
+        }
+    }
+
+    /// The message of a will that is published now.
+    pub(crate) fn from_will(will: Will, publisher: u64, now: Instant) -> Self {
+        Self {
+            topic: will.topic,
+            payload: will.payload,
+            passed_on: will.passed_on,
+            qos: will.qos,
+            retain: will.retain,
+            expires: expires(will.expiry_seconds, now),
+            publisher,
+            sequence: 0,
+        }
+    }
+
+    /// A retained QoS 0 message of the broker's own.
+    pub(crate) fn own(topic: &'static str, payload: String) -> Self {
+        Self {
+            topic: ByteString::from_static(topic),
+            payload: payload.into(),
+            passed_on: Bytes::new(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            expires: None,
+            publisher: 0,
+            sequence: 0,
+        }
+    }
+
+    /// What it costs to keep it, in bytes.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        OVERHEAD_BYTES + self.topic.len() + self.payload.len() + self.passed_on.len()
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+fn expires(seconds: Option<u32>, now: Instant) -> Option<Instant> {
+    seconds.and_then(|seconds| now.checked_add(Duration::from_secs(seconds.into())))
+}
+
+/// A message for one subscriber.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) message: std::sync::Arc<Message>,
+    /// The lower of the publisher's and the subscription's.
+    pub(crate) qos: QoS,
+    /// The retain flag as the subscriber sees it.
+    pub(crate) retain: bool,
+    /// The identifiers of all subscriptions that matched.
+    pub(crate) identifiers: Vec<u32>,
+}
+
+impl Outgoing {
+    /// The packet's content for `packet_id`.
+    pub(crate) fn delivery(&self, packet_id: u16, dup: bool, now: Instant) -> Delivery<'_> {
+        let message = &*self.message;
+        Delivery {
+            topic: &message.topic,
+            payload: &message.payload,
+            passed_on: &message.passed_on,
+            expiry_seconds: message.expires.map(|expires| {
+                u32::try_from(expires.saturating_duration_since(now).as_secs()).unwrap_or(u32::MAX)
+            }),
+            identifiers: &self.identifiers,
+            qos: self.qos,
+            retain: self.retain,
+            dup,
+            packet_id,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `hostbus-broker` as a program: its flags, files and exit codes.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+mod raw;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use raw::{Broker, DEADLINE, connect};
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostbus-broker"));
+    command
+        .args(arguments)
+        .env_remove("HOSTBUS_DATA")
+        .env_remove("HOSTBUS_CONFIG");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    program(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program and waits for its ready file.
+fn serve(arguments: &[&str], ready: &Path) -> (Serving, std::net::SocketAddr) {
+    let mut command = program(arguments);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--ready-file",
+        ready.to_str().unwrap(),
+    ]);
+    let serving = Serving(command.stderr(Stdio::null()).spawn().unwrap());
+    let begun = Instant::now();
+    while !ready.exists() {
+        assert!(begun.elapsed() < DEADLINE, "no ready file");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let object: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(ready).unwrap()).unwrap();
+    let address = object["mqtt"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("mqtt://")
+        .unwrap();
+    (serving, address.parse().unwrap())
+}
+
+#[tokio::test]
+async fn identities_are_added_listed_used_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let node = [
+        "identity",
+        "add",
+        "web1",
+        "--role",
+        "publisher",
+        "--node",
+        "home.web1",
+    ];
+    let added = output(&[&node[..], &["--data", data]].concat());
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    let secret = text(&added.stdout).trim().to_owned();
+    assert_eq!(secret.len(), 64);
+
+    let person = [
+        "identity",
+        "add",
+        "ann",
+        "--role",
+        "viewer",
+        "--password-stdin",
+        "--data",
+        data,
+    ];
+    let mut adding = program(&person).stdin(Stdio::piped()).spawn().unwrap();
+    adding
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"correct horse\n")
+        .unwrap();
+    let added = adding.wait_with_output().unwrap();
+    assert!(added.status.success() && added.stdout.is_empty());
+
+    let listed = output(&["identity", "list", "--data", data]);
+    let lines: Vec<Vec<&str>> = text(&listed.stdout)
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            &["ann", "viewer"][..],
+            &["web1", "publisher", "home.web1"][..]
+        ]
+    );
+
+    let (serving, address) = serve(&["--data", data], &folder.path().join("ready"));
+    let running = raw::broker(|_| {}).await.running;
+    let broker = Broker { address, running };
+    let secret: &'static str = secret.leak();
+    for (user, password) in [("web1", secret), ("ann", "correct horse")] {
+        let mut packet = connect(5, "c", user);
+        packet.password = Some(password);
+        packet.go(&broker).await.goodbye().await;
+    }
+    let busy = output(&["identity", "list", "--data", data]);
+    assert_eq!(busy.status.code(), Some(3));
+    assert!(
+        text(&busy.stderr).contains("running broker"),
+        "{}",
+        text(&busy.stderr)
+    );
+    let second = output(&["--listen", "127.0.0.1:0", "--data", data]);
+    assert_eq!(second.status.code(), Some(3));
+    drop(serving);
+
+    assert!(
+        output(&["identity", "remove", "ann", "--data", data])
+            .status
+            .success()
+    );
+    let again = output(&["identity", "remove", "ann", "--data", data]);
+    assert_eq!(again.status.code(), Some(1));
+    let listed = output(&["identity", "list", "--json", "--data", data]);
+    let rows: serde_json::Value = serde_json::from_str(text(&listed.stdout)).unwrap();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+}
+
+#[tokio::test]
+async fn an_anonymous_broker_lets_anybody_in_and_stops_on_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut serving, address) = serve(&["--anonymous", "admin"], &folder.path().join("ready"));
+    let running = raw::broker(|_| {}).await.running;
+    let mut packet = connect(5, "c", "");
+    (packet.user, packet.password) = (None, None);
+    let mut client = packet.go(&Broker { address, running }).await;
+    assert_eq!(client.subscribe("#", 1).await, 1);
+    let pid = serving.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(client.ended().await, Some(0x8b));
+    assert!(serving.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_wrong_setting_is_named_with_the_exit_code_of_usage() {
+    let check = |arguments: &[&str], named: &str| {
+        let output = output(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(named), "{told}");
+    };
+    check(&["--listen", "0.0.0.0:0"], "broker.insecure_listen");
+    check(&["--listen", "nowhere"], "broker.listen");
+    check(
+        &["--listen", "127.0.0.1:0", "--anonymous", "publisher"],
+        "broker.anonymous",
+    );
+    check(&["--anonymous", "king"], "broker.anonymous");
+    check(
+        &[
+            "identity",
+            "add",
+            "x",
+            "--role",
+            "publisher",
+            "--data",
+            "/nowhere",
+        ],
+        "site.node",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker.toml");
+    std::fs::write(&file, "[broker.limits]\nqueue_byte = 1\n").unwrap();
+    check(&["--config", file.to_str().unwrap()], "queue_bytes");
+}
+
+#[test]
+fn help_fits_one_screen_with_examples() {
+    let help = output(&["--help"]);
+    let told = text(&help.stdout);
+    assert!(
+        told.contains("Examples:") && told.lines().count() <= 40,
+        "{told}"
+    );
+}

@@ -1,0 +1,322 @@
+//! One connection to the bus that comes back by itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hostbus_daemon::Backoff;
+use hostbus_wire::QoS;
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, Packet,
+    SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::BusConfig;
+use crate::error::ClientError;
+
+/// The largest packet we take or send, in bytes: a payload of the contract with room to spare.
+const MAX_PACKET_BYTES: usize = 1024 * 1024;
+/// How many events wait for the component, and how many publishes for the socket. When the events
+/// are full the connection reads no more until the component takes some; when the publishes are
+/// full [`Sender::publish`] waits.
+const CHANNEL: usize = 1024;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long saying good-bye may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the broker publishes for us when it loses us.
+#[derive(Debug, Clone)]
+pub struct Will {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// How sure.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+}
+
+/// What a component wants of its connection.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The component's name; the client id begins with it.
+    pub component: String,
+    /// The filters to subscribe to, at each connect.
+    pub filters: Vec<(String, QoS)>,
+    /// The last will.
+    pub will: Option<Will>,
+}
+
+/// A message from the bus.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// It stood retained when we subscribed.
+    pub retained: bool,
+}
+
+/// What happens on a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// We are connected and subscribed. A new session: what was not acknowledged is forgotten.
+    Connected,
+    /// The connection is lost; we try again.
+    Disconnected,
+    /// A message.
+    Message(Message),
+}
+
+/// A connection to the bus. Its events must be taken, else it comes to a halt.
+#[derive(Debug)]
+pub struct Connection {
+    events: mpsc::Receiver<Event>,
+    sender: Sender,
+    token: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Publishes on a connection.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    client: AsyncClient,
+    connected: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Begins to connect. Returns at once: [`Event::Connected`] tells of success, and failures are
+    /// logged and tried again, with growing waits.
+    ///
+    /// # Errors
+    /// The settings are wrong. A broker that is away is no error.
+    pub fn open(config: &BusConfig, options: Options) -> Result<Self, ClientError> {
+        let endpoint = config.endpoint()?;
+        let client_id = config
+            .client_id
+            .clone()
+            .unwrap_or_else(|| format!("hostbus-{}-{:08x}", options.component, random()));
+        let mut mqtt = MqttOptions::new(client_id, endpoint.host, endpoint.port);
+        mqtt.set_keep_alive(Duration::from_secs(config.keep_alive_seconds.clamp(5, 3600).into()))
+            .set_clean_session(true)
+            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        if let Some((user, password)) = config.credentials()? {
+            mqtt.set_credentials(user, password.reveal());
+        }
+        if let Some(will) = options.will {
+            let qos = library_qos(will.qos);
+            mqtt.set_last_will(LastWill::new(will.topic, will.payload, qos, will.retain));
+        }
+        let (client, mut event_loop) = AsyncClient::new(mqtt, CHANNEL);
+        event_loop.network_options.set_tcp_nodelay(true);
+        event_loop.network_options.set_connection_timeout(10);
+        let (event_sender, events) = mpsc::channel(CHANNEL);
+        let (connected_sender, connected) = watch::channel(false);
+        let token = CancellationToken::new();
+        let driver = Driver {
+            event_loop,
+            client: client.clone(),
+            filters: options.filters,
+            events: event_sender,
+            connected: connected_sender,
+            url: config.url.clone(),
+            last_error: None,
+        };
+        let task = tokio::spawn(driver.run(token.clone()));
+        Ok(Self { events, sender: Sender { client, connected }, token, task })
+    }
+
+    /// The next event. May be dropped and called again.
+    ///
+    /// # Panics
+    /// When the connection's own task panicked.
+    pub async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => panic!("the connection's task ended without being told to"),
+        }
+    }
+
+    /// A handle to publish with.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// Sends what was published before, says good-bye, and ends. The will is not fired.
+    pub async fn close(mut self) {
+        // Events nobody will take must not hold up the good-bye.
+        self.events.close();
+        if self.sender.is_connected() && self.sender.client.disconnect().await.is_ok() {
+            let _ = tokio::time::timeout(CLOSE_WITHIN, &mut self.task).await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
+impl Sender {
+    /// Publishes. Returns once the message is handed to the connection, which is no word of its
+    /// arrival. Messages of one sender keep their order.
+    ///
+    /// # Errors
+    /// There is no connection, or it is lost while the message waits for its turn.
+    pub async fn publish(
+        &self,
+        topic: impl Into<String>,
+        qos: QoS,
+        retain: bool,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<(), ClientError> {
+        if !self.is_connected() {
+            return Err(ClientError::NotConnected);
+        }
+        let mut connected = self.connected.clone();
+        let publish = self.client.publish(topic, library_qos(qos), retain, payload);
+        tokio::select! {
+            biased;
+            published = publish => published.map_err(|_| ClientError::NotConnected),
+            _ = connected.wait_for(|connected| !connected) => Err(ClientError::NotConnected),
+        }
+    }
+
+    /// Tells whether there is a connection at this moment.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+}
+
+fn library_qos(qos: QoS) -> rumqttc::QoS {
+    match qos {
+        QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
+        QoS::AtLeastOnce => rumqttc::QoS::AtLeastOnce,
+        QoS::ExactlyOnce => rumqttc::QoS::ExactlyOnce,
+    }
+}
+
+fn random() -> u32 {
+    // Without random numbers the process id alone tells components apart on one host.
+    getrandom::u32().unwrap_or_else(|_| std::process::id())
+}
+
+/// The task behind a connection.
+struct Driver {
+    event_loop: EventLoop,
+    client: AsyncClient,
+    filters: Vec<(String, QoS)>,
+    events: mpsc::Sender<Event>,
+    connected: watch::Sender<bool>,
+    url: String,
+    last_error: Option<String>,
+}
+
+impl Driver {
+    async fn run(mut self, token: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let polled = tokio::select! {
+                polled = self.event_loop.poll() => polled,
+                () = token.cancelled() => return,
+            };
+            match polled {
+                Ok(rumqttc::Event::Incoming(packet)) => {
+                    if self.take(packet).await {
+                        backoff.reset();
+                    }
+                }
+                Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+                Ok(rumqttc::Event::Outgoing(_)) => {}
+                Err(ConnectionError::RequestsDone) => return,
+                Err(error) => {
+                    self.lost(&error).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next_wait()) => {}
+                        () = token.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles what came in. Tells whether the connection has now become usable.
+    async fn take(&mut self, packet: Packet) -> bool {
+        match packet {
+            Packet::ConnAck(_) if self.filters.is_empty() => self.up().await,
+            Packet::ConnAck(_) => {
+                let filters: Vec<SubscribeFilter> = self
+                    .filters
+                    .iter()
+                    .map(|(filter, qos)| SubscribeFilter::new(filter.clone(), library_qos(*qos)))
+                    .collect();
+                // The channel is empty here: nobody publishes before we are up.
+                if self.client.try_subscribe_many(filters).is_err() {
+                    error!("failed to queue the subscriptions");
+                }
+                return false;
+            }
+            Packet::SubAck(ack) => {
+                for ((filter, _), code) in self.filters.iter().zip(&ack.return_codes) {
+                    if *code == SubscribeReasonCode::Failure {
+                        error!(filter, "the broker refused a subscription");
+                    }
+                }
+                self.up().await;
+            }
+            Packet::Publish(publish) => {
+                let message = Message {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    retained: publish.retain,
+                };
+                self.tell(Event::Message(message)).await;
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    async fn up(&mut self) {
+        self.last_error = None;
+        info!(url = self.url, "connected to the bus");
+        self.connected.send_replace(true);
+        self.tell(Event::Connected).await;
+    }
+
+    async fn lost(&mut self, error: &ConnectionError) {
+        let text = explain(error);
+        if self.last_error.as_ref() != Some(&text) {
+            warn!(url = self.url, error = text, "no connection to the bus, trying again");
+            self.last_error = Some(text);
+        }
+        if self.connected.send_replace(false) {
+            self.tell(Event::Disconnected).await;
+        }
+    }
+
+    async fn tell(&mut self, event: Event) {
+        // The receiver is gone only while the connection closes.
+        let _ = self.events.send(event).await;
+    }
+}
+
+fn explain(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => "the broker refuses this user name or password".to_owned(),
+        ConnectionError::ConnectionRefused(code) => format!("the broker refuses us: {code:?}"),
+        other => other.to_string(),
+    }
+}

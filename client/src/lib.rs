@@ -1,0 +1,20 @@
+//! A component's connection to the MQTT bus: address, credentials, last will, subscriptions, and
+//! coming back after the connection is lost.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the `[bus]` section |
+//! | [`connection`] | the connection itself, its events and its sender |
+//! | [`error`] | what can go wrong |
+//!
+//! Every connection is a new session: nothing is queued for an absent client, and nothing that
+//! was not sent before a connection was lost is sent after it. What must not be lost is the
+//! caller's to send again, when it sees [`Event::Connected`].
+
+pub mod config;
+pub mod connection;
+pub mod error;
+
+pub use config::BusConfig;
+pub use connection::{Connection, Event, Message, Options, Sender, Will};
+pub use error::ClientError;

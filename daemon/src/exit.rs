@@ -1,0 +1,10 @@
+//! Exit codes of every hostbus program.
+
+/// All went well.
+pub const OK: u8 = 0;
+/// It failed while it ran, or could not start for a reason outside its settings.
+pub const FAILED: u8 = 1;
+/// A flag, a setting or a file of settings is wrong. `clap` uses the same code.
+pub const USAGE: u8 = 2;
+/// Another process already runs on the same data folder.
+pub const ALREADY_RUNNING: u8 = 3;

@@ -1,0 +1,28 @@
+//! How any hostbus process starts and stops.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | settings from flags, environment, file and defaults; unknown keys are errors |
+//! | [`secret`] | a password or token that never shows in a log |
+//! | [`logging`] | logs to stderr, for people or as JSON |
+//! | [`running`] | a component that runs: where it listens, how to stop it, how it ended |
+//! | [`shutdown`] | the signals that end a process, and how long ending may take |
+//! | [`ready`] | the file that tells scripts where a process listens |
+//! | [`backoff`] | growing, jittered waits between tries |
+//! | [`clock`] | wall-clock time as the bus counts it |
+//! | [`exit`] | exit codes |
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod logging;
+pub mod ready;
+pub mod running;
+pub mod secret;
+pub mod shutdown;
+
+pub use backoff::Backoff;
+pub use running::Running;
+pub use secret::Secret;
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,23 @@
+//! The `[notifier]` section.
+
+use hostbus_wire::{NodeId, SiteId};
+use serde::Deserialize;
+
+/// The settings of a notifier.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The site under whose `_system` its health stands. Default `home`.
+    pub site: SiteId,
+    /// Its name among several notifiers. Default `main`.
+    pub instance: NodeId,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            site: SiteId::default(),
+            instance: "main".parse().expect("`main` is a well-formed id"),
+        }
+    }
+}

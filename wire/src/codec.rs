@@ -1,0 +1,76 @@
+//! CBOR in and out: the only place that knows the CBOR library.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::guard::{self, Violation};
+use crate::sample::SampleError;
+use crate::scalar::Json;
+
+/// Why a payload could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// It breaks a limit of the contract or is no CBOR.
+    #[error("refused payload: {0}")]
+    Refused(#[from] Violation),
+    /// It is CBOR, but not what this topic carries.
+    #[error("unexpected payload: {message}")]
+    Unexpected {
+        /// What was found and what was expected.
+        message: String,
+    },
+    /// It is a sample that can't be taken.
+    #[error("unusable sample: {0}")]
+    Sample(#[from] SampleError),
+}
+
+/// Why a payload could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("failed to encode the payload: {message}")]
+pub struct EncodeError {
+    message: String,
+}
+
+/// Writes a payload.
+///
+/// # Errors
+/// The value has a form that CBOR payloads here do not use, such as a map of unknown length.
+pub fn encode(payload: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::with_capacity(1024);
+    ciborium::into_writer(payload, &mut bytes)
+        .map_err(|error| EncodeError { message: error.to_string() })?;
+    Ok(bytes)
+}
+
+/// Reads a payload that came from the bus, once it has passed the [guard].
+///
+/// A [`Sample`](crate::Sample) has more to check: read it with [`Sample::decode`](crate::Sample::decode).
+///
+/// # Errors
+/// The bytes break a limit of the contract, are no CBOR, or are no `T`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    guard::check(bytes)?;
+    ciborium::from_reader(bytes).map_err(|error| {
+        let message = match error {
+            ciborium::de::Error::Semantic(_, message) => message,
+            other => other.to_string(),
+        };
+        DecodeError::Unexpected { message }
+    })
+}
+
+/// Reads any payload that passes the [guard] as JSON, for people to look at. Byte strings become
+/// hexadecimal text; the order of keys is kept.
+///
+/// # Errors
+/// The bytes break a limit of the contract or are no CBOR.
+pub fn to_json(bytes: &[u8]) -> Result<String, DecodeError> {
+    let json: Json = decode(bytes)?;
+    Ok(json.0)
+}
+
+/// A map of a payload whose keys are not fixed by the contract.
+pub type Map<V> = BTreeMap<String, V>;

@@ -1,0 +1,48 @@
+//! The hostbus contract: what travels on the bus, on which topic, and who may write or read it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`ids`] | site and node names, and the names of instances |
+//! | [`topic`] | the topics: the one table of shape, QoS, retained, durable, writers and readers |
+//! | [`pattern`] | matching of topics and of subscription filters against the table's shapes |
+//! | [`access`] | what one identity may publish, subscribe to and receive |
+//! | [`number`] | how numbers travel: rounding, the shortest float, the shortest decimal text |
+//! | [`sample`] | `metrics`: the sample, its sections and their series |
+//! | [`field`] | the description of a field: unit, kind, decimals, meaning |
+//! | [`status`], [`info`], [`event`], [`details`] | the other payloads a publisher writes |
+//! | [`committed`], [`alert`], [`control`], [`health`] | the payloads of the other parts |
+//! | [`guard`] | the scan that every received payload passes before anything is decoded |
+//! | [`codec`] | CBOR in and out; the only place that knows the CBOR library |
+//!
+//! `hostbus.cddl` beside this crate describes the payloads in RFC 8610 for other languages.
+//! This crate does no I/O and reads no clock.
+
+pub mod access;
+pub mod alert;
+pub mod codec;
+pub mod committed;
+pub mod control;
+pub mod details;
+pub mod event;
+pub mod field;
+pub mod guard;
+pub mod health;
+pub mod ids;
+pub mod info;
+pub mod number;
+pub mod pattern;
+pub mod sample;
+pub mod status;
+pub mod topic;
+
+mod scalar;
+mod section;
+
+pub use access::{Access, Coverage, Identity, Role};
+pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use field::{Field, FieldKind, Unit};
+pub use ids::{IdError, Name, NodeId, NodePath, SiteId};
+pub use number::Value;
+pub use sample::{Sample, Series};
+pub use scalar::Scalar;
+pub use topic::{Kind, NodeTopic, QoS, SiteTopic, Topic, TopicError, TopicRoot};

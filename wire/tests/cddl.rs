@@ -1,0 +1,206 @@
+//! `hostbus.cddl` and the code say the same. Each payload is written with every field it can have,
+//! and held against its rule once the rules are closed to unknown fields; and every key that a
+//! rule names must be one that the code writes.
+
+use std::collections::BTreeSet;
+
+use hostbus_wire::alert::{Alert, AlertSeverity, AlertState};
+use hostbus_wire::committed::Committed;
+use hostbus_wire::control::{Command, ConfigDesired, ConfigReported, Reply};
+use hostbus_wire::details::Details;
+use hostbus_wire::event::{Event, Severity};
+use hostbus_wire::health::{Health, HealthState};
+use hostbus_wire::info::Info;
+use hostbus_wire::sample::{Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor, all_fields};
+use hostbus_wire::{Name, Sample, Scalar, encode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+const CDDL: &str = include_str!("../hostbus.cddl");
+
+/// The rules without room for fields of the future.
+fn closed() -> String {
+    CDDL.replace("* future,", "").replace(", * future", "")
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// A section with each of its fields known, made from its own table of fields.
+fn full<T: serde::de::DeserializeOwned>(series: &str, labels: Value) -> T {
+    let mut section = labels;
+    for (of, field) in all_fields() {
+        if of == series {
+            section[field.name] = json!(7);
+        }
+    }
+    serde_json::from_value(section).unwrap()
+}
+
+fn full_sample() -> Sample {
+    let mut cpu: Cpu = full("cpu", json!({}));
+    cpu.cores = vec![1.5, 99.99];
+    let disk: Disk = full("disk", json!({"name": "vda"}));
+    Sample {
+        ts: Some(1),
+        boot: Some(1),
+        seq: Some(2),
+        first: Some(1),
+        interval_ms: Some(10_000),
+        cpu: Some(cpu),
+        memory: Some(full::<Memory>("memory", json!({}))),
+        filesystems: vec![full::<Filesystem>(
+            "filesystem",
+            json!({"name": "/", "device": "/dev/vda", "kind": "ext4"}),
+        )],
+        disks: vec![disk, Disk::new(name("vdb"))],
+        networks: vec![full::<Network>("network", json!({"name": "eth0"}))],
+        gpus: vec![full::<Gpu>("gpu", json!({"name": "0", "model": "A100"}))],
+        sensors: vec![full::<Sensor>("sensor", json!({"name": "coretemp"}))],
+        custom: vec![full::<Custom>("custom", json!({"name": "x"}))],
+        ..Sample::default()
+    }
+}
+
+fn scalars() -> hostbus_wire::codec::Map<Scalar> {
+    [
+        ("null", Scalar::Null),
+        ("bool", Scalar::Bool(true)),
+        ("integer", Scalar::Integer(3)),
+        ("float", Scalar::Float(0.1)),
+        ("text", Scalar::Text("x".to_owned())),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn texts() -> hostbus_wire::codec::Map<String> {
+    [("key".to_owned(), "text".to_owned())].into()
+}
+
+fn check(rule: &str, payload: &impl Serialize) -> Value {
+    let bytes = encode(payload).unwrap();
+    if let Err(error) = cddl_cat::cbor::validate_cbor_bytes(rule, &closed(), &bytes) {
+        panic!("{rule}: {error}\n{}", hostbus_wire::codec::to_json(&bytes).unwrap());
+    }
+    serde_json::from_str(&hostbus_wire::codec::to_json(&bytes).unwrap()).unwrap()
+}
+
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
+    let text = || "x".to_owned();
+    let written = [
+        check("sample", &full_sample()),
+        check("sample", &Sample::default()),
+        check(
+            "info",
+            &Info {
+                v: 1,
+                ts: 1,
+                hostname: Some(text()),
+                machine: Some(text()),
+                os: Some(text()),
+                kernel: Some(text()),
+                arch: Some(text()),
+                cpu_model: Some(text()),
+                cpu_cores: Some(2),
+                memory_bytes: Some(1),
+                boot_time: Some(1),
+                publisher: Some(text()),
+                interval_ms: Some(1),
+                collectors: texts(),
+                units: texts(),
+            },
+        ),
+        check(
+            "event",
+            &Event {
+                ts: 1,
+                kind: text(),
+                severity: Severity::Warning,
+                message: text(),
+                details: scalars(),
+            },
+        ),
+        check(
+            "details",
+            &Details {
+                ts: 1,
+                columns: vec![text()],
+                rows: vec![scalars().into_values().collect()],
+            },
+        ),
+        check("committed", &Committed { boot: 1, seq: 2, resend: true }),
+        check(
+            "alert",
+            &Alert {
+                fingerprint: text(),
+                state: AlertState::Firing,
+                severity: AlertSeverity::Critical,
+                since: 1,
+                summary: text(),
+                value: Some(90.5),
+                threshold: Some(90.0),
+                labels: texts(),
+            },
+        ),
+        check(
+            "config-desired",
+            &ConfigDesired {
+                revision: 1,
+                interval_ms: Some(1000),
+                collectors: [(text(), false)].into(),
+            },
+        ),
+        check("config-reported", &ConfigReported { revision: 1, refused: texts() }),
+        check("command", &Command { id: text(), expires: 1, args: scalars() }),
+        check("reply", &Reply { id: text(), ok: false, error: Some(text()), data: scalars() }),
+        check(
+            "health",
+            &Health {
+                ts: 1,
+                state: HealthState::Degraded,
+                reason: Some(text()),
+                version: text(),
+                counters: [(text(), 1)].into(),
+            },
+        ),
+    ];
+    let mut found = BTreeSet::new();
+    written.iter().for_each(|payload| keys(payload, &mut found));
+    // Every key of a rule stands as `"key":`.
+    let named = CDDL
+        .lines()
+        .map(|line| line.split(';').next().unwrap_or_default())
+        .flat_map(|line| line.split('"').skip(1).step_by(2).zip(line.split('"').skip(2).step_by(2)))
+        .filter(|(_, after)| after.starts_with(':'))
+        .map(|(key, _)| key);
+    let mut count = 0;
+    for key in named {
+        assert!(found.contains(key), "the rules name `{key}`, which nothing writes");
+        count += 1;
+    }
+    assert!(count > 100, "only {count} keys were read from the rules");
+}
+
+#[test]
+fn a_closed_rule_refuses_a_field_that_the_rules_do_not_name() {
+    let payload = json!({"boot": 1, "seq": 1, "novelty": 1});
+    let bytes = encode(&payload).unwrap();
+    assert!(cddl_cat::cbor::validate_cbor_bytes("committed", &closed(), &bytes).is_err());
+    assert!(cddl_cat::cbor::validate_cbor_bytes("committed", CDDL, &bytes).is_ok());
+}
