@@ -52,19 +52,25 @@ pub(crate) struct Endpoint {
 
 impl BusConfig {
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ClientError> {
-        let wrong = |reason| ClientError::Url { url: self.url.clone(), reason };
+        let wrong = |reason| ClientError::Url {
+            url: self.url.clone(),
+            reason,
+        };
         let rest = self
             .url
             .strip_prefix("mqtt://")
             .ok_or_else(|| wrong("it must begin with mqtt://, the only transport so far"))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '@', '?', '#']) {
-            return Err(wrong("write host and port only; user and password have their own keys"));
+            return Err(wrong(
+                "write host and port only; user and password have their own keys",
+            ));
         }
         let (host, port) = match rest.strip_prefix('[') {
             Some(bracketed) => {
-                let (host, tail) =
-                    bracketed.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
+                let (host, tail) = bracketed
+                    .split_once(']')
+                    .ok_or_else(|| wrong("the bracket is not closed"))?;
                 (host, tail.strip_prefix(':'))
             }
             None => match rest.split_once(':') {
@@ -77,9 +83,14 @@ impl BusConfig {
         }
         let port = match port {
             None => 1883,
-            Some(port) => port.parse().map_err(|_| wrong("the port is no number up to 65535"))?,
+            Some(port) => port
+                .parse()
+                .map_err(|_| wrong("the port is no number up to 65535"))?,
         };
-        Ok(Endpoint { host: host.to_owned(), port })
+        Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+        })
     }
 
     /// User and password, if the bus wants them.
@@ -99,9 +110,9 @@ impl BusConfig {
             (Some(_), None) => Err(ClientError::Credentials(
                 "bus.user is set, but neither bus.password nor bus.password_file",
             )),
-            (None, Some(_)) => {
-                Err(ClientError::Credentials("a password is set for the bus, but no bus.user"))
-            }
+            (None, Some(_)) => Err(ClientError::Credentials(
+                "a password is set for the bus, but no bus.user",
+            )),
             (None, None) => Ok(None),
         }
     }
@@ -112,14 +123,24 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str) -> Result<Endpoint, String> {
-        let config = BusConfig { url: url.to_owned(), ..BusConfig::default() };
+        let config = BusConfig {
+            url: url.to_owned(),
+            ..BusConfig::default()
+        };
         config.endpoint().map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_address_has_a_host_and_perhaps_a_port() {
         let check = |url: &str, host: &str, port: u16| {
-            assert_eq!(endpoint(url), Ok(Endpoint { host: host.to_owned(), port }), "{url}");
+            assert_eq!(
+                endpoint(url),
+                Ok(Endpoint {
+                    host: host.to_owned(),
+                    port
+                }),
+                "{url}"
+            );
         };
         check("mqtt://127.0.0.1:1884", "127.0.0.1", 1884);
         check("mqtt://broker", "broker", 1883);
@@ -138,7 +159,10 @@ mod tests {
             ("mqtt://[::1", "bracket"),
         ] {
             let error = endpoint(url).unwrap_err();
-            assert!(error.contains(reason) && error.contains("bus.url"), "{url}: {error}");
+            assert!(
+                error.contains(reason) && error.contains("bus.url"),
+                "{url}: {error}"
+            );
         }
     }
 

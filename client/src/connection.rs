@@ -103,9 +103,11 @@ impl Connection {
             .clone()
             .unwrap_or_else(|| format!("hostbus-{}-{:08x}", options.component, random()));
         let mut mqtt = MqttOptions::new(client_id, endpoint.host, endpoint.port);
-        mqtt.set_keep_alive(Duration::from_secs(config.keep_alive_seconds.clamp(5, 3600).into()))
-            .set_clean_session(true)
-            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        mqtt.set_keep_alive(Duration::from_secs(
+            config.keep_alive_seconds.clamp(5, 3600).into(),
+        ))
+        .set_clean_session(true)
+        .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
         if let Some((user, password)) = config.credentials()? {
             mqtt.set_credentials(user, password.reveal());
         }
@@ -125,11 +127,17 @@ impl Connection {
             filters: options.filters,
             events: event_sender,
             connected: connected_sender,
+            component: options.component,
             url: config.url.clone(),
             last_error: None,
         };
         let task = tokio::spawn(driver.run(token.clone()));
-        Ok(Self { events, sender: Sender { client, connected }, token, task })
+        Ok(Self {
+            events,
+            sender: Sender { client, connected },
+            token,
+            task,
+        })
     }
 
     /// The next event. May be dropped and called again.
@@ -182,7 +190,9 @@ impl Sender {
             return Err(ClientError::NotConnected);
         }
         let mut connected = self.connected.clone();
-        let publish = self.client.publish(topic, library_qos(qos), retain, payload);
+        let publish = self
+            .client
+            .publish(topic, library_qos(qos), retain, payload);
         tokio::select! {
             biased;
             published = publish => published.map_err(|_| ClientError::NotConnected),
@@ -217,6 +227,7 @@ struct Driver {
     filters: Vec<(String, QoS)>,
     events: mpsc::Sender<Event>,
     connected: watch::Sender<bool>,
+    component: String,
     url: String,
     last_error: Option<String>,
 }
@@ -268,7 +279,10 @@ impl Driver {
             Packet::SubAck(ack) => {
                 for ((filter, _), code) in self.filters.iter().zip(&ack.return_codes) {
                     if *code == SubscribeReasonCode::Failure {
-                        error!(filter, "the broker refused a subscription");
+                        error!(
+                            component = self.component,
+                            filter, "the broker refused a subscription"
+                        );
                     }
                 }
                 self.up().await;
@@ -289,7 +303,11 @@ impl Driver {
 
     async fn up(&mut self) {
         self.last_error = None;
-        info!(url = self.url, "connected to the bus");
+        info!(
+            component = self.component,
+            url = self.url,
+            "connected to the bus"
+        );
         self.connected.send_replace(true);
         self.tell(Event::Connected).await;
     }
@@ -297,7 +315,11 @@ impl Driver {
     async fn lost(&mut self, error: &ConnectionError) {
         let text = explain(error);
         if self.last_error.as_ref() != Some(&text) {
-            warn!(url = self.url, error = text, "no connection to the bus, trying again");
+            warn!(
+                url = self.url,
+                error = text,
+                "no connection to the bus, trying again"
+            );
             self.last_error = Some(text);
         }
         if self.connected.send_replace(false) {

@@ -15,12 +15,19 @@ impl Backoff {
     /// Waits from `first` to `longest`.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, tries: 0 }
+        Self {
+            first,
+            longest,
+            tries: 0,
+        }
     }
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.first.saturating_mul(2_u32.saturating_pow(self.tries)).min(self.longest);
+        let wait = self
+            .first
+            .saturating_mul(2_u32.saturating_pow(self.tries))
+            .min(self.longest);
         self.tries = self.tries.saturating_add(1);
         wait.mul_f64(0.5 + 0.5 * random_share())
     }

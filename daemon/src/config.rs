@@ -64,7 +64,9 @@ pub enum ConfigError {
 }
 
 fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|key| format!(", did you mean `{key}`?")).unwrap_or_default()
+    nearest
+        .map(|key| format!(", did you mean `{key}`?"))
+        .unwrap_or_default()
 }
 
 /// Where a value came from, and the value as text.
@@ -86,10 +88,12 @@ impl Loader {
     #[must_use]
     pub fn new() -> Self {
         // A variable that is no UTF-8 can't hold a setting, but its name may still be a mistake.
-        let variables = env::vars_os()
-            .map(|(name, value)| {
-                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
-            });
+        let variables = env::vars_os().map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        });
         Self::with_environment(variables)
     }
 
@@ -104,7 +108,10 @@ impl Loader {
                 Some((key, Override { origin: name, text }))
             })
             .collect();
-        Self { environment, ..Self::default() }
+        Self {
+            environment,
+            ..Self::default()
+        }
     }
 
     /// Adds the settings in a TOML file.
@@ -118,7 +125,10 @@ impl Loader {
     #[must_use]
     pub fn flag(mut self, flag: &str, key: &str, value: Option<impl ToString>) -> Self {
         if let Some(value) = value {
-            let value = Override { origin: flag.to_owned(), text: value.to_string() };
+            let value = Override {
+                origin: flag.to_owned(),
+                text: value.to_string(),
+            };
             self.flags.insert(key.to_owned(), value);
         }
         self
@@ -132,12 +142,20 @@ impl Loader {
         let mut builder = Config::builder();
         let mut in_file = None;
         if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.clone(),
+                source,
+            })?;
             let source = File::from_str(&text, FileFormat::Toml);
-            in_file = Some(Config::builder().add_source(source.clone()).build().map_err(
-                |error| ConfigError::Syntax { path: path.clone(), message: error.to_string() },
-            )?);
+            in_file = Some(
+                Config::builder()
+                    .add_source(source.clone())
+                    .build()
+                    .map_err(|error| ConfigError::Syntax {
+                        path: path.clone(),
+                        message: error.to_string(),
+                    })?,
+            );
             builder = builder.add_source(source);
         }
         // Flags come second: the later override of a key wins.
@@ -159,7 +177,11 @@ impl Loader {
 
     fn explain(&self, in_file: Option<&Config>, path: String, error: LibraryError) -> ConfigError {
         let message = match error {
-            LibraryError::Type { ref unexpected, expected, .. } => {
+            LibraryError::Type {
+                ref unexpected,
+                expected,
+                ..
+            } => {
                 format!("found {unexpected}, expected {expected}")
             }
             LibraryError::At { error, .. } => return self.explain(in_file, path, *error),
@@ -171,7 +193,11 @@ impl Loader {
             let nearest = nearest(field, &known).map(|name| join(section, name));
             return self.unknown(in_file, key, nearest);
         }
-        ConfigError::Value { origin: self.origin(in_file, &path), key: path, message }
+        ConfigError::Value {
+            origin: self.origin(in_file, &path),
+            key: path,
+            message,
+        }
     }
 
     fn unknown(
@@ -180,13 +206,18 @@ impl Loader {
         key: String,
         nearest: Option<String>,
     ) -> ConfigError {
-        ConfigError::UnknownKey { origin: self.origin(in_file, &key), key, nearest }
+        ConfigError::UnknownKey {
+            origin: self.origin(in_file, &key),
+            key,
+            nearest,
+        }
     }
 
     /// The source that `key` came from: the strongest one that has it, or something below it.
     fn origin(&self, in_file: Option<&Config>, key: &str) -> String {
         let below = |have: &str| {
-            have.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            have.strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let given = [&self.flags, &self.environment]
             .into_iter()
@@ -207,7 +238,12 @@ impl Override {
     fn value(&self) -> Value {
         let list = || {
             let source = File::from_str(&format!("list = {}", self.text), FileFormat::Toml);
-            Config::builder().add_source(source).build().ok()?.get_array("list").ok()
+            Config::builder()
+                .add_source(source)
+                .build()
+                .ok()?
+                .get_array("list")
+                .ok()
         };
         match self.text.starts_with('[').then(list).flatten() {
             Some(items) => Value::from(items),
@@ -229,7 +265,10 @@ fn section_of<'p>(path: &'p str, field: &str) -> &'p str {
     if path == field {
         return "";
     }
-    match path.strip_suffix(field).and_then(|rest| rest.strip_suffix('.')) {
+    match path
+        .strip_suffix(field)
+        .and_then(|rest| rest.strip_suffix('.'))
+    {
         Some(section) => section,
         None if path == "." => "",
         None => path,
@@ -237,7 +276,11 @@ fn section_of<'p>(path: &'p str, field: &str) -> &'p str {
 }
 
 fn join(section: &str, field: &str) -> String {
-    if section.is_empty() { field.to_owned() } else { format!("{section}.{field}") }
+    if section.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{section}.{field}")
+    }
 }
 
 fn nearest<'k>(field: &str, known: &[&'k str]) -> Option<&'k str> {
@@ -282,7 +325,10 @@ mod tests {
     #[expect(clippy::derivable_impls, reason = "the settings of a test")]
     impl Default for Settings {
         fn default() -> Self {
-            Self { publisher: Publisher::default(), log: crate::logging::LogConfig::default() }
+            Self {
+                publisher: Publisher::default(),
+                log: crate::logging::LogConfig::default(),
+            }
         }
     }
 
@@ -306,7 +352,11 @@ mod tests {
     }
 
     fn environment(pairs: &[(&str, &str)]) -> Loader {
-        Loader::with_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+        Loader::with_environment(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        )
     }
 
     struct TempFile(PathBuf);
@@ -385,7 +435,10 @@ mod tests {
             &environment(&[("HOSTBUS_PUBLISHR__LIMIT", "1")]),
             "HOSTBUS_PUBLISHR__LIMIT: unknown key `publishr`, did you mean `publisher`?",
         );
-        check(&environment(&[("HOSTBUS_ZZZ", "1")]), "HOSTBUS_ZZZ: unknown key `zzz`");
+        check(
+            &environment(&[("HOSTBUS_ZZZ", "1")]),
+            "HOSTBUS_ZZZ: unknown key `zzz`",
+        );
     }
 
     #[test]
@@ -394,9 +447,15 @@ mod tests {
         let message = |loader: &Loader| loader.load::<Settings>().unwrap_err().to_string();
         let text = message(&environment(&[]).file(Some(&file.0)));
         assert!(text.contains("bad value for `publisher.limit`"), "{text}");
-        assert!(text.contains("many") && text.contains("value.toml"), "{text}");
+        assert!(
+            text.contains("many") && text.contains("value.toml"),
+            "{text}"
+        );
         let text = message(&environment(&[("HOSTBUS_LOG__FORMAT", "xml")]));
-        assert!(text.starts_with("HOSTBUS_LOG__FORMAT: bad value for `log.format`"), "{text}");
+        assert!(
+            text.starts_with("HOSTBUS_LOG__FORMAT: bad value for `log.format`"),
+            "{text}"
+        );
         let text = message(&environment(&[("HOSTBUS_PUBLISHER__LIMIT", "-1")]));
         assert!(text.contains("HOSTBUS_PUBLISHER__LIMIT"), "{text}");
     }
@@ -404,10 +463,16 @@ mod tests {
     #[test]
     fn a_file_that_is_missing_or_no_toml_is_named() {
         let missing = Path::new("/nonexistent/hostbus.toml");
-        let error = environment(&[]).file(Some(missing)).load::<Settings>().unwrap_err();
+        let error = environment(&[])
+            .file(Some(missing))
+            .load::<Settings>()
+            .unwrap_err();
         assert!(matches!(error, ConfigError::Read { .. }), "{error}");
         let file = TempFile::new("syntax", "[publisher\n");
-        let error = environment(&[]).file(Some(&file.0)).load::<Settings>().unwrap_err();
+        let error = environment(&[])
+            .file(Some(&file.0))
+            .load::<Settings>()
+            .unwrap_err();
         assert!(matches!(error, ConfigError::Syntax { .. }), "{error}");
     }
 }

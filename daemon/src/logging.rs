@@ -29,7 +29,10 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Human }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Human,
+        }
     }
 }
 
@@ -37,7 +40,9 @@ impl Default for LogConfig {
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The level is no filter.
-    #[error("`{level}` is no log level (log.level): use error, warn, info, debug, trace or a filter such as info,hostbus_broker=debug: {source}")]
+    #[error(
+        "`{level}` is no log level (log.level): use error, warn, info, debug, trace or a filter such as info,hostbus_broker=debug: {source}"
+    )]
     Level {
         /// What was given.
         level: String,
@@ -51,8 +56,10 @@ pub enum LogError {
 /// # Errors
 /// The level is no filter.
 pub fn start(config: &LogConfig) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&config.level)
-        .map_err(|source| LogError::Level { level: config.level.clone(), source })?;
+    let filter = EnvFilter::try_new(&config.level).map_err(|source| LogError::Level {
+        level: config.level.clone(),
+        source,
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

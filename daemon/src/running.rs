@@ -26,7 +26,12 @@ impl<E> Running<E> {
         token: CancellationToken,
         task: JoinHandle<Result<(), E>>,
     ) -> Self {
-        Self { name, addresses, token, task }
+        Self {
+            name,
+            addresses,
+            token,
+            task,
+        }
     }
 
     /// The component's name.

@@ -53,11 +53,15 @@ impl Secret {
     /// # Errors
     /// The file can't be read or holds nothing.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SecretError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| SecretError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let text = text.trim();
         if text.is_empty() {
-            return Err(SecretError::Empty { path: path.to_owned() });
+            return Err(SecretError::Empty {
+                path: path.to_owned(),
+            });
         }
         Ok(Self(text.to_owned()))
     }

@@ -27,13 +27,16 @@ const HEALTH_EVERY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The settings are wrong. A broker that is away is no error.
-pub fn start(
-    config: &Config,
-    bus: &BusConfig,
+#[expect(clippy::unused_async, reason = "every component starts alike")]
+pub async fn start(
+    config: Config,
+    bus: BusConfig,
     token: CancellationToken,
 ) -> Result<Running<Error>, Error> {
-    let system =
-        SiteTopic::System { component: "notifier".into(), instance: config.instance.as_str().into() };
+    let system = SiteTopic::System {
+        component: "notifier".into(),
+        instance: config.instance.as_str().into(),
+    };
     let topic = system.text(&bus.root, &config.site);
     let will = Will {
         topic: topic.clone(),
@@ -41,9 +44,12 @@ pub fn start(
         qos: QoS::AtLeastOnce,
         retain: true,
     };
-    let options =
-        Options { component: "notifier".to_owned(), filters: Vec::new(), will: Some(will) };
-    let connection = Connection::open(bus, options)?;
+    let options = Options {
+        component: "notifier".to_owned(),
+        filters: Vec::new(),
+        will: Some(will),
+    };
+    let connection = Connection::open(&bus, options)?;
     let task = tokio::spawn(run(connection, topic, token.clone()));
     Ok(Running::new("notifier", Vec::new(), token, task))
 }
@@ -78,5 +84,11 @@ async fn tell(sender: &Sender, topic: &str, state: HealthState) -> Result<(), Er
 fn health(ts: u64, state: HealthState) -> Result<Vec<u8>, Error> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let counters = [("rules".to_owned(), 0)].into();
-    Ok(encode(&Health { ts, state, reason: None, version, counters })?)
+    Ok(encode(&Health {
+        ts,
+        state,
+        reason: None,
+        version,
+        counters,
+    })?)
 }

@@ -97,18 +97,23 @@ impl Access {
     #[must_use]
     pub fn new(root: &TopicRoot, identity: &Identity) -> Self {
         if *identity == Identity::Admin {
-            let everything =
-                vec![Pattern::whole("#".to_owned()), Pattern::whole("$SYS/#".to_owned())];
-            return Self { writes: vec![Pattern::whole("#".to_owned())], reads: everything };
+            let everything = vec![
+                Pattern::whole("#".to_owned()),
+                Pattern::whole("$SYS/#".to_owned()),
+            ];
+            return Self {
+                writes: vec![Pattern::whole("#".to_owned())],
+                reads: everything,
+            };
         }
         let role = identity.role();
         let shape_of = |shape: &str| match identity {
             Identity::Publisher { node } => shape
                 .replace("{site}", node.site.as_str())
                 .replace("{node}", node.node.as_str()),
-            Identity::Joining { site, id } => {
-                shape.replace("{site}", site.as_str()).replace("{id}", id.as_str())
-            }
+            Identity::Joining { site, id } => shape
+                .replace("{site}", site.as_str())
+                .replace("{id}", id.as_str()),
             _ => shape.to_owned(),
         };
         let patterns = |chosen: fn(&crate::topic::Row) -> &'static [Role]| {
@@ -122,7 +127,10 @@ impl Access {
         if Kind::Metrics.row().readers.contains(&role) {
             reads.push(Pattern::whole("$SYS/#".to_owned()));
         }
-        Self { writes: patterns(|row| row.writers), reads }
+        Self {
+            writes: patterns(|row| row.writers),
+            reads,
+        }
     }
 
     /// Tells whether this identity may publish to `topic`.
@@ -165,21 +173,47 @@ mod tests {
     }
 
     fn web1() -> Identity {
-        Identity::Publisher { node: "home.web1".parse().unwrap() }
+        Identity::Publisher {
+            node: "home.web1".parse().unwrap(),
+        }
     }
 
     #[test]
     fn a_publisher_writes_its_own_node_and_no_other() {
         let access = access(&web1());
-        for own in
-            ["metrics", "status", "info", "details/x", "events", "config/reported", "reply/7"]
-        {
-            assert!(access.may_write(&format!("hostbus/v1/home/web1/{own}")), "{own}");
-            assert!(!access.may_write(&format!("hostbus/v1/home/web2/{own}")), "{own}");
-            assert!(!access.may_write(&format!("hostbus/v1/other/web1/{own}")), "{own}");
+        for own in [
+            "metrics",
+            "status",
+            "info",
+            "details/x",
+            "events",
+            "config/reported",
+            "reply/7",
+        ] {
+            assert!(
+                access.may_write(&format!("hostbus/v1/home/web1/{own}")),
+                "{own}"
+            );
+            assert!(
+                !access.may_write(&format!("hostbus/v1/home/web2/{own}")),
+                "{own}"
+            );
+            assert!(
+                !access.may_write(&format!("hostbus/v1/other/web1/{own}")),
+                "{own}"
+            );
         }
-        for never in ["committed", "config/desired", "command/refresh", "alerts/x", "metrics/x"] {
-            assert!(!access.may_write(&format!("hostbus/v1/home/web1/{never}")), "{never}");
+        for never in [
+            "committed",
+            "config/desired",
+            "command/refresh",
+            "alerts/x",
+            "metrics/x",
+        ] {
+            assert!(
+                !access.may_write(&format!("hostbus/v1/home/web1/{never}")),
+                "{never}"
+            );
         }
     }
 
@@ -187,23 +221,46 @@ mod tests {
     fn a_publisher_reads_what_is_addressed_to_it() {
         let access = access(&web1());
         for own in ["committed", "config/desired", "command/refresh"] {
-            assert!(access.may_read(&format!("hostbus/v1/home/web1/{own}")), "{own}");
-            assert!(!access.may_read(&format!("hostbus/v1/home/web2/{own}")), "{own}");
+            assert!(
+                access.may_read(&format!("hostbus/v1/home/web1/{own}")),
+                "{own}"
+            );
+            assert!(
+                !access.may_read(&format!("hostbus/v1/home/web2/{own}")),
+                "{own}"
+            );
         }
         assert!(!access.may_read("hostbus/v1/home/web1/metrics"));
-        assert_eq!(access.subscription("hostbus/v1/home/web1/command/+"), Coverage::Full);
-        assert_eq!(access.subscription("hostbus/v1/home/web1/#"), Coverage::Filtered);
+        assert_eq!(
+            access.subscription("hostbus/v1/home/web1/command/+"),
+            Coverage::Full
+        );
+        assert_eq!(
+            access.subscription("hostbus/v1/home/web1/#"),
+            Coverage::Filtered
+        );
         assert_eq!(access.subscription("#"), Coverage::Filtered);
-        assert_eq!(access.subscription("hostbus/v1/home/web2/#"), Coverage::Refused);
+        assert_eq!(
+            access.subscription("hostbus/v1/home/web2/#"),
+            Coverage::Refused
+        );
         assert_eq!(access.subscription("$SYS/#"), Coverage::Refused);
     }
 
     #[test]
     fn a_viewer_reads_all_but_the_administration() {
         let access = access(&Identity::Viewer);
-        for open in ["web1/metrics", "web1/alerts/x/y", "web1/committed", "_rules/x", "_system/a/b"]
-        {
-            assert!(access.may_read(&format!("hostbus/v1/home/{open}")), "{open}");
+        for open in [
+            "web1/metrics",
+            "web1/alerts/x/y",
+            "web1/committed",
+            "_rules/x",
+            "_system/a/b",
+        ] {
+            assert!(
+                access.may_read(&format!("hostbus/v1/home/{open}")),
+                "{open}"
+            );
         }
         for closed in [
             "web1/config/desired",
@@ -215,14 +272,23 @@ mod tests {
             "_enrol/1/request",
             "_enrol/1/grant",
         ] {
-            assert!(!access.may_read(&format!("hostbus/v1/home/{closed}")), "{closed}");
+            assert!(
+                !access.may_read(&format!("hostbus/v1/home/{closed}")),
+                "{closed}"
+            );
         }
         assert!(access.may_read("$SYS/broker/uptime"));
         assert!(!access.may_write("hostbus/v1/home/web1/metrics"));
         assert!(!access.may_write("hostbus/v1/home/_silences/s"));
         assert_eq!(access.subscription("hostbus/v1/#"), Coverage::Filtered);
-        assert_eq!(access.subscription("hostbus/v1/+/+/metrics"), Coverage::Filtered);
-        assert_eq!(access.subscription("hostbus/v1/home/web1/metrics"), Coverage::Full);
+        assert_eq!(
+            access.subscription("hostbus/v1/+/+/metrics"),
+            Coverage::Filtered
+        );
+        assert_eq!(
+            access.subscription("hostbus/v1/home/web1/metrics"),
+            Coverage::Full
+        );
         assert_eq!(access.subscription("zigbee2mqtt/#"), Coverage::Refused);
     }
 
@@ -238,13 +304,18 @@ mod tests {
 
     #[test]
     fn a_joining_client_has_its_own_request_only() {
-        let joining =
-            access(&Identity::Joining { site: "home".parse().unwrap(), id: "t1".parse().unwrap() });
+        let joining = access(&Identity::Joining {
+            site: "home".parse().unwrap(),
+            id: "t1".parse().unwrap(),
+        });
         assert!(joining.may_write("hostbus/v1/home/_enrol/t1/request"));
         assert!(!joining.may_write("hostbus/v1/home/_enrol/t2/request"));
         assert!(!joining.may_write("hostbus/v1/home/_enrol/t1/grant"));
         assert!(joining.may_read("hostbus/v1/home/_enrol/t1/grant"));
-        assert_eq!(joining.subscription("hostbus/v1/home/_enrol/t2/grant"), Coverage::Refused);
+        assert_eq!(
+            joining.subscription("hostbus/v1/home/_enrol/t2/grant"),
+            Coverage::Refused
+        );
     }
 
     #[test]

@@ -41,10 +41,18 @@ pub struct Alert {
     /// One sentence for people.
     pub summary: String,
     /// The value that decided, in its field's unit.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "number::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "number::optional"
+    )]
     pub value: Option<f64>,
     /// The threshold it was held against, in the same unit.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "number::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "number::optional"
+    )]
     pub threshold: Option<f64>,
     /// Whatever else its author wants to tell.
     #[serde(default, skip_serializing_if = "Map::is_empty")]

@@ -40,8 +40,9 @@ pub struct EncodeError {
 /// The value has a form that CBOR payloads here do not use, such as a map of unknown length.
 pub fn encode(payload: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::with_capacity(1024);
-    ciborium::into_writer(payload, &mut bytes)
-        .map_err(|error| EncodeError { message: error.to_string() })?;
+    ciborium::into_writer(payload, &mut bytes).map_err(|error| EncodeError {
+        message: error.to_string(),
+    })?;
     Ok(bytes)
 }
 

@@ -97,12 +97,17 @@ pub fn check(bytes: &[u8]) -> Result<(), Violation> {
     if bytes.len() > MAX_BYTES {
         return Err(Violation::TooLarge { bytes: bytes.len() });
     }
-    let mut scan = Scan { rest: bytes, numbers: 0 };
+    let mut scan = Scan {
+        rest: bytes,
+        numbers: 0,
+    };
     scan.item(0)?;
     if scan.rest.is_empty() {
         Ok(())
     } else {
-        Err(Violation::Trailing { bytes: scan.rest.len() })
+        Err(Violation::Trailing {
+            bytes: scan.rest.len(),
+        })
     }
 }
 
@@ -141,7 +146,10 @@ impl<'b> Scan<'b> {
     fn map(&mut self, byte: u8, depth: usize) -> Result<(), Violation> {
         let count = self.open(byte, depth)?;
         let too_many = Violation::TooManyKeys { keys: count };
-        let count = usize::try_from(count).ok().filter(|n| *n <= MAX_KEYS).ok_or(too_many)?;
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|n| *n <= MAX_KEYS)
+            .ok_or(too_many)?;
         // A claim is not believed further than bytes are there to fill it: two for each entry.
         if count > self.rest.len() / 2 {
             return Err(Violation::Truncated);
@@ -161,7 +169,9 @@ impl<'b> Scan<'b> {
         }
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Violation::DuplicateKey { key: pair[0].to_owned() }),
+            Some(pair) => Err(Violation::DuplicateKey {
+                key: pair[0].to_owned(),
+            }),
             None => Ok(()),
         }
     }
@@ -187,7 +197,11 @@ impl<'b> Scan<'b> {
 
     fn number(&mut self) -> Result<(), Violation> {
         self.numbers += 1;
-        if self.numbers > MAX_NUMBERS { Err(Violation::TooManyNumbers) } else { Ok(()) }
+        if self.numbers > MAX_NUMBERS {
+            Err(Violation::TooManyNumbers)
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads the argument of a container's head, and checks that it may stand at this depth.
@@ -206,8 +220,14 @@ impl<'b> Scan<'b> {
     fn bytes(&mut self, byte: u8, most: usize) -> Result<&'b [u8], Violation> {
         let length = self.argument(byte)?;
         let too_long = Violation::TextTooLong { bytes: length };
-        let length = usize::try_from(length).ok().filter(|n| *n <= most).ok_or(too_long)?;
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Violation::Truncated)?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|n| *n <= most)
+            .ok_or(too_long)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(Violation::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -241,7 +261,12 @@ mod tests {
     use super::*;
 
     fn check_is(bytes: &[u8], expected: Result<(), Violation>) {
-        assert_eq!(check(bytes), expected, "{:02x?}", &bytes[..bytes.len().min(16)]);
+        assert_eq!(
+            check(bytes),
+            expected,
+            "{:02x?}",
+            &bytes[..bytes.len().min(16)]
+        );
     }
 
     /// An array head with a 2-byte length, then `items` of the byte `item`.
@@ -261,7 +286,12 @@ mod tests {
 
     #[test]
     fn each_limit_is_refused_one_past_its_bound() {
-        check_is(&vec![0; MAX_BYTES + 1], Err(Violation::TooLarge { bytes: MAX_BYTES + 1 }));
+        check_is(
+            &vec![0; MAX_BYTES + 1],
+            Err(Violation::TooLarge {
+                bytes: MAX_BYTES + 1,
+            }),
+        );
 
         let nested = |depth: usize| [vec![0x81; depth], vec![0xf6]].concat();
         check_is(&nested(MAX_DEPTH), Ok(()));
@@ -305,7 +335,9 @@ mod tests {
         check_is(b"\xa2\x61a\xf6\x61b\xa1\x61a\xf6", Ok(()));
         check_is(
             b"\xa2\x61a\xf6\x61a\xf6",
-            Err(Violation::DuplicateKey { key: "a".to_owned() }),
+            Err(Violation::DuplicateKey {
+                key: "a".to_owned(),
+            }),
         );
         check_is(b"\xa1\x01\xf6", Err(Violation::KeyNotText));
     }
@@ -313,10 +345,17 @@ mod tests {
     #[test]
     fn numbers_must_be_finite_in_every_width() {
         check_is(&[0xf9, 0x7b, 0xff], Ok(()));
-        for bytes in [&[0xf9, 0x7c, 0][..], &[0xf9, 0xfe, 0], &[0xfa, 0x7f, 0x80, 0, 0]] {
+        for bytes in [
+            &[0xf9, 0x7c, 0][..],
+            &[0xf9, 0xfe, 0],
+            &[0xfa, 0x7f, 0x80, 0, 0],
+        ] {
             check_is(bytes, Err(Violation::NotFinite));
         }
-        check_is(&[0xfb, 0xff, 0xf0, 0, 0, 0, 0, 0, 0], Err(Violation::NotFinite));
+        check_is(
+            &[0xfb, 0xff, 0xf0, 0, 0, 0, 0, 0, 0],
+            Err(Violation::NotFinite),
+        );
     }
 
     #[test]
@@ -333,7 +372,13 @@ mod tests {
     #[test]
     fn a_false_claim_of_length_costs_nothing() {
         check_is(&[0xb9, 0x04, 0x00], Err(Violation::Truncated));
-        check_is(&[0x9b, 0xff, 0, 0, 0, 0, 0, 0, 0], Err(Violation::Truncated));
-        check_is(&[0x7b, 0xff, 0, 0, 0, 0, 0, 0, 0], Err(Violation::TextTooLong { bytes: 0xff << 56 }));
+        check_is(
+            &[0x9b, 0xff, 0, 0, 0, 0, 0, 0, 0],
+            Err(Violation::Truncated),
+        );
+        check_is(
+            &[0x7b, 0xff, 0, 0, 0, 0, 0, 0, 0],
+            Err(Violation::TextTooLong { bytes: 0xff << 56 }),
+        );
     }
 }

@@ -36,7 +36,9 @@ pub enum IdError {
         text: String,
     },
     /// An instance name is empty, too long or holds a control character.
-    #[error("a name must have 1 to 128 bytes and no control characters, this one has {bytes} bytes")]
+    #[error(
+        "a name must have 1 to 128 bytes and no control characters, this one has {bytes} bytes"
+    )]
     Name {
         /// Its length.
         bytes: usize,
@@ -53,7 +55,9 @@ pub fn is_id(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.first(), Some(b'a'..=b'z' | b'0'..=b'9'))
         && bytes.len() <= MAX_ID_BYTES
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 macro_rules! id {
@@ -170,9 +174,13 @@ impl FromStr for NodePath {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (site, node) =
-            text.split_once(['.', '/']).ok_or_else(|| IdError::Path { text: cut(text) })?;
-        Ok(Self { site: site.parse()?, node: node.parse()? })
+        let (site, node) = text
+            .split_once(['.', '/'])
+            .ok_or_else(|| IdError::Path { text: cut(text) })?;
+        Ok(Self {
+            site: site.parse()?,
+            node: node.parse()?,
+        })
     }
 }
 
@@ -245,7 +253,18 @@ mod tests {
         for good in ["a", "web1", "0", "a-b-", &"x".repeat(31)] {
             assert!(good.parse::<NodeId>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "_sys", "Web", "a.b", "a/b", "a+", "#", "é", &"x".repeat(32)] {
+        for bad in [
+            "",
+            "-a",
+            "_sys",
+            "Web",
+            "a.b",
+            "a/b",
+            "a+",
+            "#",
+            "é",
+            &"x".repeat(32),
+        ] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
     }
@@ -267,7 +286,10 @@ mod tests {
     fn names_refuse_control_characters_and_excess() {
         assert!("/mnt/Été 1".parse::<Name>().is_ok());
         assert!("x".repeat(128).parse::<Name>().is_ok());
-        assert_eq!("x".repeat(129).parse::<Name>(), Err(IdError::Name { bytes: 129 }));
+        assert_eq!(
+            "x".repeat(129).parse::<Name>(),
+            Err(IdError::Name { bytes: 129 })
+        );
         assert!("a\0b".parse::<Name>().is_err());
         assert!("".parse::<Name>().is_err());
     }

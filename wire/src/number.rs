@@ -50,7 +50,11 @@ impl fmt::Display for Value {
 pub fn round(value: f64, decimals: u8) -> f64 {
     let scale = 10_f64.powi(decimals.into());
     let scaled = value * scale;
-    if scaled.abs() < 9.0e15 { scaled.round() / scale } else { value }
+    if scaled.abs() < 9.0e15 {
+        scaled.round() / scale
+    } else {
+        value
+    }
 }
 
 /// The number that a publisher meant when it sent this f32: the nearest with up to three decimals
@@ -59,7 +63,10 @@ pub fn round(value: f64, decimals: u8) -> f64 {
 pub fn from_f32(sent: f32) -> f64 {
     let exact = f64::from(sent);
     let rounded = round(exact, 3);
-    #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the question asked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounding to f32 is the question asked"
+    )]
     if rounded as f32 == sent {
         return rounded;
     }
@@ -68,7 +75,10 @@ pub fn from_f32(sent: f32) -> f64 {
 
 /// The f32 to send for `value`, when it reads back as the very same number.
 fn as_f32(value: f64) -> Option<f32> {
-    #[expect(clippy::cast_possible_truncation, reason = "checked by reading it back")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked by reading it back"
+    )]
     let short = value as f32;
     (short.is_finite() && from_f32(short) == value).then_some(short)
 }
@@ -103,7 +113,11 @@ impl Point for u64 {
 
     fn from_float(value: f64) -> Option<Self> {
         // 2^64 itself would saturate.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked"
+        )]
         (value.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&value))
             .then_some(value as Self)
     }
@@ -121,7 +135,10 @@ impl Point for f64 {
     }
 
     fn from_unsigned(value: u64) -> Option<Self> {
-        #[expect(clippy::cast_precision_loss, reason = "a float is what the field holds")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a float is what the field holds"
+        )]
         Some(value as Self)
     }
 
@@ -129,9 +146,16 @@ impl Point for f64 {
         if !value.is_finite() {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "checked by widening it again")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked by widening it again"
+        )]
         let short = value as f32;
-        Some(if f64::from(short) == value { from_f32(short) } else { value })
+        Some(if f64::from(short) == value {
+            from_f32(short)
+        } else {
+            value
+        })
     }
 
     const EXPECTED: &'static str = "a finite number";
@@ -163,7 +187,10 @@ impl<T: Point> Visitor<'_> for PointVisitor<T> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
-        #[expect(clippy::cast_precision_loss, reason = "a negative integer can only be a float")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a negative integer can only be a float"
+        )]
         T::from_float(value as f64)
             .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(value), &self))
     }

@@ -61,13 +61,17 @@ impl<'p> Pattern<'p> {
     /// A shape of the contract's table, to be matched below the root.
     #[must_use]
     pub const fn below_root(shape: &'p str) -> Self {
-        Self { shape: Cow::Borrowed(shape) }
+        Self {
+            shape: Cow::Borrowed(shape),
+        }
     }
 
     /// A shape for whole topics.
     #[must_use]
     pub fn whole(shape: String) -> Pattern<'static> {
-        Pattern { shape: Cow::Owned(shape) }
+        Pattern {
+            shape: Cow::Owned(shape),
+        }
     }
 
     /// Tells whether `topic` has this shape.
@@ -168,7 +172,11 @@ mod tests {
     #[test]
     fn the_reach_of_a_filter_is_none_part_or_full() {
         let check = |shape: &str, filter: &str, reach: Reach| {
-            assert_eq!(Pattern::below_root(shape).reach(filter), reach, "{shape} {filter}");
+            assert_eq!(
+                Pattern::below_root(shape).reach(filter),
+                reach,
+                "{shape} {filter}"
+            );
         };
         let metrics = "{site}/{node}/metrics";
         check(metrics, "home/web1/metrics", Reach::Full);

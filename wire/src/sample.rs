@@ -328,7 +328,10 @@ impl Sample {
         if points > MAX_POINTS {
             return Err(SampleError::Points { points });
         }
-        distinct(Filesystem::SERIES, self.filesystems.iter().map(|item| &item.name))?;
+        distinct(
+            Filesystem::SERIES,
+            self.filesystems.iter().map(|item| &item.name),
+        )?;
         distinct(Disk::SERIES, self.disks.iter().map(|item| &item.name))?;
         distinct(Network::SERIES, self.networks.iter().map(|item| &item.name))?;
         distinct(Gpu::SERIES, self.gpus.iter().map(|item| &item.name))?;
@@ -339,7 +342,11 @@ impl Sample {
     /// The sample's place in its publisher's order; `None` from those that keep none.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
-        Some(Place { boot: self.boot?, seq: self.seq?, first: self.first? })
+        Some(Place {
+            boot: self.boot?,
+            seq: self.seq?,
+            first: self.first?,
+        })
     }
 
     /// Rounds every value to what its source knows, as it is to be sent.
@@ -371,7 +378,12 @@ impl Sample {
         macro_rules! whole {
             ($section:expr, $Section:ident) => {
                 if let Some(section) = $section {
-                    visit(Series::fixed($Section::SERIES, None, $Section::FIELDS, &section.values()));
+                    visit(Series::fixed(
+                        $Section::SERIES,
+                        None,
+                        $Section::FIELDS,
+                        &section.values(),
+                    ));
                 }
             };
         }
@@ -379,13 +391,22 @@ impl Sample {
             ($list:expr, $Section:ident) => {
                 for item in $list {
                     let name = Some(item.name.as_str());
-                    visit(Series::fixed($Section::SERIES, name, $Section::FIELDS, &item.values()));
+                    visit(Series::fixed(
+                        $Section::SERIES,
+                        name,
+                        $Section::FIELDS,
+                        &item.values(),
+                    ));
                 }
             };
         }
         whole!(&self.cpu, Cpu);
         if let Some(cpu) = self.cpu.as_ref().filter(|cpu| !cpu.cores.is_empty()) {
-            visit(Series { section: CORES, instance: None, row: Row::Cores(&cpu.cores) });
+            visit(Series {
+                section: CORES,
+                instance: None,
+                row: Row::Cores(&cpu.cores),
+            });
         }
         whole!(&self.memory, Memory);
         instances!(&self.filesystems, Filesystem);
@@ -407,7 +428,10 @@ fn distinct<'n>(
     let mut seen = HashSet::with_capacity(names.len());
     for name in names {
         if !seen.insert(name) {
-            return Err(SampleError::Duplicate { section, name: name.clone() });
+            return Err(SampleError::Duplicate {
+                section,
+                name: name.clone(),
+            });
         }
     }
     Ok(())
@@ -446,7 +470,11 @@ impl<'s> Series<'s> {
         fields: &'static [Field],
         values: &'s [Option<Value>],
     ) -> Self {
-        Self { section, instance, row: Row::Fixed(fields, values) }
+        Self {
+            section,
+            instance,
+            row: Row::Fixed(fields, values),
+        }
     }
 
     /// The series' name: `cpu`, `filesystem:/`, `gpu:0`.

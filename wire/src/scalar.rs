@@ -60,7 +60,10 @@ impl Visitor<'_> for ScalarVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
-        #[expect(clippy::cast_precision_loss, reason = "negative integers are shown as floats")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "negative integers are shown as floats"
+        )]
         Ok(Scalar::Float(value as f64))
     }
 

@@ -89,7 +89,16 @@ const fn row(
     writers: &'static [Role],
     readers: &'static [Role],
 ) -> Row {
-    Row { kind, shape, payload, qos, retain, durable, writers, readers }
+    Row {
+        kind,
+        shape,
+        payload,
+        qos,
+        retain,
+        durable,
+        writers,
+        readers,
+    }
 }
 
 const LIVE: (QoS, bool, bool) = (QoS::AtMostOnce, true, false);
@@ -127,7 +136,10 @@ impl Kind {
     /// Never: a test holds that each kind has its row.
     #[must_use]
     pub fn row(self) -> &'static Row {
-        TABLE.iter().find(|row| row.kind == self).expect("every kind has its row")
+        TABLE
+            .iter()
+            .find(|row| row.kind == self)
+            .expect("every kind has its row")
     }
 }
 
@@ -190,7 +202,11 @@ impl TryFrom<String> for TopicRoot {
             && !text.starts_with('$')
             && text.split('/').all(|level| !level.is_empty())
             && !text.chars().any(|c| c == '+' || c == '#' || c.is_control());
-        if well_formed { Ok(Self(text.into())) } else { Err(TopicError::Root { text }) }
+        if well_formed {
+            Ok(Self(text.into()))
+        } else {
+            Err(TopicError::Root { text })
+        }
     }
 }
 
@@ -232,7 +248,10 @@ pub enum NodeTopic {
     Details(Box<str>),
     Events,
     Committed,
-    Alert { rule: Box<str>, instance: Option<Box<str>> },
+    Alert {
+        rule: Box<str>,
+        instance: Option<Box<str>>,
+    },
     ConfigDesired,
     ConfigReported,
     Command(Box<str>),
@@ -249,7 +268,10 @@ pub enum SiteTopic {
     Silence(Box<str>),
     Admin(Box<str>),
     AdminReply(Box<str>),
-    System { component: Box<str>, instance: Box<str> },
+    System {
+        component: Box<str>,
+        instance: Box<str>,
+    },
 }
 
 /// A topic of the contract.
@@ -313,10 +335,16 @@ impl NodeTopic {
             ["details", what] => Self::Details(what.into()),
             ["events"] => Self::Events,
             ["committed"] => Self::Committed,
-            ["alerts", rule] => Self::Alert { rule: rule.into(), instance: None },
+            ["alerts", rule] => Self::Alert {
+                rule: rule.into(),
+                instance: None,
+            },
             ["alerts", rule, instance] => {
                 let instance = percent_decode(instance).ok_or(TopicError::Unknown)?;
-                Self::Alert { rule: rule.into(), instance: Some(instance.into()) }
+                Self::Alert {
+                    rule: rule.into(),
+                    instance: Some(instance.into()),
+                }
             }
             ["config", "desired"] => Self::ConfigDesired,
             ["config", "reported"] => Self::ConfigReported,
@@ -361,8 +389,14 @@ impl fmt::Display for NodeTopic {
             Self::Details(what) => write!(f, "details/{what}"),
             Self::Events => f.write_str("events"),
             Self::Committed => f.write_str("committed"),
-            Self::Alert { rule, instance: None } => write!(f, "alerts/{rule}"),
-            Self::Alert { rule, instance: Some(instance) } => {
+            Self::Alert {
+                rule,
+                instance: None,
+            } => write!(f, "alerts/{rule}"),
+            Self::Alert {
+                rule,
+                instance: Some(instance),
+            } => {
                 write!(f, "alerts/{rule}/{}", percent_encode(instance))
             }
             Self::ConfigDesired => f.write_str("config/desired"),
@@ -382,9 +416,10 @@ impl SiteTopic {
             ["_silences", id] => Self::Silence(id.into()),
             ["_admin", verb] => Self::Admin(verb.into()),
             ["_admin", "reply", id] => Self::AdminReply(id.into()),
-            ["_system", component, instance] => {
-                Self::System { component: component.into(), instance: instance.into() }
-            }
+            ["_system", component, instance] => Self::System {
+                component: component.into(),
+                instance: instance.into(),
+            },
             _ => return Err(TopicError::Unknown),
         })
     }
@@ -419,7 +454,10 @@ impl fmt::Display for SiteTopic {
             Self::Silence(id) => write!(f, "_silences/{id}"),
             Self::Admin(verb) => write!(f, "_admin/{verb}"),
             Self::AdminReply(id) => write!(f, "_admin/reply/{id}"),
-            Self::System { component, instance } => write!(f, "_system/{component}/{instance}"),
+            Self::System {
+                component,
+                instance,
+            } => write!(f, "_system/{component}/{instance}"),
         }
     }
 }
@@ -429,7 +467,10 @@ impl fmt::Display for SiteTopic {
 #[must_use]
 pub fn kind_of(root: &TopicRoot, topic: &str) -> Option<Kind> {
     let below = root.strip(topic)?;
-    TABLE.iter().find(|row| Pattern::below_root(row.shape).matches(below)).map(|row| row.kind)
+    TABLE
+        .iter()
+        .find(|row| Pattern::below_root(row.shape).matches(below))
+        .map(|row| row.kind)
 }
 
 fn percent_encode(text: &str) -> String {
@@ -450,7 +491,9 @@ fn percent_decode(text: &str) -> Option<String> {
     let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {
         if *byte == b'%' {
-            let [high, low, tail @ ..] = tail else { return None };
+            let [high, low, tail @ ..] = tail else {
+                return None;
+            };
             let high = char::from(*high).to_digit(16)?;
             let low = char::from(*low).to_digit(16)?;
             bytes.push(u8::try_from(high * 16 + low).ok()?);
@@ -480,29 +523,71 @@ mod tests {
             (node(NodeTopic::Metrics), "hostbus/v1/home/web1/metrics"),
             (node(NodeTopic::Status), "hostbus/v1/home/web1/status"),
             (node(NodeTopic::Info), "hostbus/v1/home/web1/info"),
-            (node(NodeTopic::Details("processes".into())), "hostbus/v1/home/web1/details/processes"),
+            (
+                node(NodeTopic::Details("processes".into())),
+                "hostbus/v1/home/web1/details/processes",
+            ),
             (node(NodeTopic::Events), "hostbus/v1/home/web1/events"),
             (node(NodeTopic::Committed), "hostbus/v1/home/web1/committed"),
             (
-                node(NodeTopic::Alert { rule: "down".into(), instance: None }),
+                node(NodeTopic::Alert {
+                    rule: "down".into(),
+                    instance: None,
+                }),
                 "hostbus/v1/home/web1/alerts/down",
             ),
             (
-                node(NodeTopic::Alert { rule: "full".into(), instance: Some("/data é".into()) }),
+                node(NodeTopic::Alert {
+                    rule: "full".into(),
+                    instance: Some("/data é".into()),
+                }),
                 "hostbus/v1/home/web1/alerts/full/%2Fdata%20%C3%A9",
             ),
-            (node(NodeTopic::ConfigDesired), "hostbus/v1/home/web1/config/desired"),
-            (node(NodeTopic::ConfigReported), "hostbus/v1/home/web1/config/reported"),
-            (node(NodeTopic::Command("refresh".into())), "hostbus/v1/home/web1/command/refresh"),
-            (node(NodeTopic::Reply("7".into())), "hostbus/v1/home/web1/reply/7"),
-            (site(SiteTopic::EnrolRequest("x".into())), "hostbus/v1/home/_enrol/x/request"),
-            (site(SiteTopic::EnrolGrant("x".into())), "hostbus/v1/home/_enrol/x/grant"),
-            (site(SiteTopic::Rule("disk".into())), "hostbus/v1/home/_rules/disk"),
-            (site(SiteTopic::Silence("s1".into())), "hostbus/v1/home/_silences/s1"),
-            (site(SiteTopic::Admin("revoke".into())), "hostbus/v1/home/_admin/revoke"),
-            (site(SiteTopic::AdminReply("9".into())), "hostbus/v1/home/_admin/reply/9"),
             (
-                site(SiteTopic::System { component: "ingester".into(), instance: "main".into() }),
+                node(NodeTopic::ConfigDesired),
+                "hostbus/v1/home/web1/config/desired",
+            ),
+            (
+                node(NodeTopic::ConfigReported),
+                "hostbus/v1/home/web1/config/reported",
+            ),
+            (
+                node(NodeTopic::Command("refresh".into())),
+                "hostbus/v1/home/web1/command/refresh",
+            ),
+            (
+                node(NodeTopic::Reply("7".into())),
+                "hostbus/v1/home/web1/reply/7",
+            ),
+            (
+                site(SiteTopic::EnrolRequest("x".into())),
+                "hostbus/v1/home/_enrol/x/request",
+            ),
+            (
+                site(SiteTopic::EnrolGrant("x".into())),
+                "hostbus/v1/home/_enrol/x/grant",
+            ),
+            (
+                site(SiteTopic::Rule("disk".into())),
+                "hostbus/v1/home/_rules/disk",
+            ),
+            (
+                site(SiteTopic::Silence("s1".into())),
+                "hostbus/v1/home/_silences/s1",
+            ),
+            (
+                site(SiteTopic::Admin("revoke".into())),
+                "hostbus/v1/home/_admin/revoke",
+            ),
+            (
+                site(SiteTopic::AdminReply("9".into())),
+                "hostbus/v1/home/_admin/reply/9",
+            ),
+            (
+                site(SiteTopic::System {
+                    component: "ingester".into(),
+                    instance: "main".into(),
+                }),
                 "hostbus/v1/home/_system/ingester/main",
             ),
         ]
@@ -523,7 +608,11 @@ mod tests {
         let topics = every_topic();
         for row in TABLE {
             assert_eq!(row.kind.row().shape, row.shape);
-            assert_eq!(topics.iter().filter(|(t, _)| t.kind() == row.kind).count(), 1, "{row:?}");
+            assert_eq!(
+                topics.iter().filter(|(t, _)| t.kind() == row.kind).count(),
+                1,
+                "{row:?}"
+            );
         }
         assert_eq!(topics.len(), TABLE.len());
     }

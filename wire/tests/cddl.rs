@@ -11,7 +11,9 @@ use hostbus_wire::details::Details;
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::info::Info;
-use hostbus_wire::sample::{Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor, all_fields};
+use hostbus_wire::sample::{
+    Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor, all_fields,
+};
 use hostbus_wire::{Name, Sample, Scalar, encode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -82,7 +84,10 @@ fn texts() -> hostbus_wire::codec::Map<String> {
 fn check(rule: &str, payload: &impl Serialize) -> Value {
     let bytes = encode(payload).unwrap();
     if let Err(error) = cddl_cat::cbor::validate_cbor_bytes(rule, &closed(), &bytes) {
-        panic!("{rule}: {error}\n{}", hostbus_wire::codec::to_json(&bytes).unwrap());
+        panic!(
+            "{rule}: {error}\n{}",
+            hostbus_wire::codec::to_json(&bytes).unwrap()
+        );
     }
     serde_json::from_str(&hostbus_wire::codec::to_json(&bytes).unwrap()).unwrap()
 }
@@ -144,7 +149,14 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                 rows: vec![scalars().into_values().collect()],
             },
         ),
-        check("committed", &Committed { boot: 1, seq: 2, resend: true }),
+        check(
+            "committed",
+            &Committed {
+                boot: 1,
+                seq: 2,
+                resend: true,
+            },
+        ),
         check(
             "alert",
             &Alert {
@@ -166,9 +178,30 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                 collectors: [(text(), false)].into(),
             },
         ),
-        check("config-reported", &ConfigReported { revision: 1, refused: texts() }),
-        check("command", &Command { id: text(), expires: 1, args: scalars() }),
-        check("reply", &Reply { id: text(), ok: false, error: Some(text()), data: scalars() }),
+        check(
+            "config-reported",
+            &ConfigReported {
+                revision: 1,
+                refused: texts(),
+            },
+        ),
+        check(
+            "command",
+            &Command {
+                id: text(),
+                expires: 1,
+                args: scalars(),
+            },
+        ),
+        check(
+            "reply",
+            &Reply {
+                id: text(),
+                ok: false,
+                error: Some(text()),
+                data: scalars(),
+            },
+        ),
         check(
             "health",
             &Health {
@@ -186,12 +219,20 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
     let named = CDDL
         .lines()
         .map(|line| line.split(';').next().unwrap_or_default())
-        .flat_map(|line| line.split('"').skip(1).step_by(2).zip(line.split('"').skip(2).step_by(2)))
+        .flat_map(|line| {
+            line.split('"')
+                .skip(1)
+                .step_by(2)
+                .zip(line.split('"').skip(2).step_by(2))
+        })
         .filter(|(_, after)| after.starts_with(':'))
         .map(|(key, _)| key);
     let mut count = 0;
     for key in named {
-        assert!(found.contains(key), "the rules name `{key}`, which nothing writes");
+        assert!(
+            found.contains(key),
+            "the rules name `{key}`, which nothing writes"
+        );
         count += 1;
     }
     assert!(count > 100, "only {count} keys were read from the rules");

@@ -77,9 +77,18 @@ fn a_number_that_its_field_can_not_hold_is_refused_and_said() {
         other => panic!("{other:?}"),
     };
     // {"memory": {"total_bytes": -1}}, 1.5, "x", null
-    check(b"\xa1\x66memory\xa1\x6btotal_bytes\x20", "a whole number from 0");
-    check(b"\xa1\x66memory\xa1\x6btotal_bytes\xf9\x3e\x00", "a whole number from 0");
-    check(b"\xa1\x66memory\xa1\x6btotal_bytes\x61x", "a whole number from 0");
+    check(
+        b"\xa1\x66memory\xa1\x6btotal_bytes\x20",
+        "a whole number from 0",
+    );
+    check(
+        b"\xa1\x66memory\xa1\x6btotal_bytes\xf9\x3e\x00",
+        "a whole number from 0",
+    );
+    check(
+        b"\xa1\x66memory\xa1\x6btotal_bytes\x61x",
+        "a whole number from 0",
+    );
     check(b"\xa1\x63cpu\xa1\x65load1\xf6", "a finite number");
 }
 
@@ -92,7 +101,12 @@ fn a_sample_of_a_newer_version_is_refused() {
 #[test]
 fn boot_seq_and_first_stand_together() {
     let check = |boot: Option<u64>, seq: Option<u64>, first: Option<u64>, good: bool| {
-        let sample = Sample { boot, seq, first, ..Sample::default() };
+        let sample = Sample {
+            boot,
+            seq,
+            first,
+            ..Sample::default()
+        };
         let got = Sample::decode(&encode(&sample).unwrap());
         assert_eq!(got.is_ok(), good, "{boot:?} {seq:?} {first:?}");
     };
@@ -110,23 +124,36 @@ fn a_sample_carries_at_most_4096_points() {
     let with = |points: usize| {
         let mut cpu = Cpu::new();
         cpu.cores = vec![1.0; points];
-        encode(&Sample { cpu: Some(cpu), ..Sample::default() }).unwrap()
+        encode(&Sample {
+            cpu: Some(cpu),
+            ..Sample::default()
+        })
+        .unwrap()
     };
     assert!(Sample::decode(&with(MAX_POINTS)).is_ok());
     assert_eq!(
         Sample::decode(&with(MAX_POINTS + 1)),
-        Err(DecodeError::Sample(SampleError::Points { points: MAX_POINTS + 1 }))
+        Err(DecodeError::Sample(SampleError::Points {
+            points: MAX_POINTS + 1
+        }))
     );
 }
 
 #[test]
 fn an_instance_stands_once_in_its_section() {
     let disk = Disk::new(name("vda"));
-    let bytes = encode(&Sample { disks: vec![disk.clone(), disk], ..Sample::default() }).unwrap();
+    let bytes = encode(&Sample {
+        disks: vec![disk.clone(), disk],
+        ..Sample::default()
+    })
+    .unwrap();
     let error = Sample::decode(&bytes).unwrap_err();
     assert_eq!(
         error,
-        DecodeError::Sample(SampleError::Duplicate { section: "disk", name: name("vda") })
+        DecodeError::Sample(SampleError::Duplicate {
+            section: "disk",
+            name: name("vda")
+        })
     );
 }
 
@@ -147,7 +174,10 @@ fn an_instance_name_has_at_most_128_bytes() {
 fn any_payload_shows_as_json_with_the_numbers_that_were_meant() {
     let check = |bytes: &[u8], json: &str| assert_eq!(codec::to_json(bytes).as_deref(), Ok(json));
     check(&encode(&12.51_f32).unwrap(), "12.51");
-    check(b"\xa2\x61b\x82\x01\x20\x61a\xf5", r#"{"b":[1,-1],"a":true}"#);
+    check(
+        b"\xa2\x61b\x82\x01\x20\x61a\xf5",
+        r#"{"b":[1,-1],"a":true}"#,
+    );
     check(b"\x42\x00\xff", r#""00ff""#);
     check(b"\xc0\x61\x22", r#""\"""#);
     check(b"\xf7", "null");
@@ -172,7 +202,11 @@ fn rows_have_a_constant_field_set_and_name_their_series() {
         [
             ("cpu".to_owned(), 10, row("usage_percent", Some("12.5"))),
             ("cores".to_owned(), 2, row("0", Some("25"))),
-            ("filesystem:/".to_owned(), 5, row("total_bytes", Some("270553153536"))),
+            (
+                "filesystem:/".to_owned(),
+                5,
+                row("total_bytes", Some("270553153536"))
+            ),
         ]
     );
     assert_eq!(sample.points(), 5);
@@ -183,7 +217,8 @@ prop_compose! {
 }
 
 fn number() -> impl Strategy<Value = f64> {
-    any::<f64>().prop_filter("finite", |value| value.is_finite())
+    any::<f64>()
+        .prop_filter("finite", |value| value.is_finite())
         // The sign of zero is not kept.
         .prop_map(|value| if value == 0.0 { 0.0 } else { value })
 }

@@ -1,0 +1,62 @@
+//! Load generators and measurements: one name a budget.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`pipeline`] | `pipeline`: simulated nodes over MQTT into Redis, and what each part costs |
+//! | [`sample`] | `sample`: the size of a sample on the wire |
+//! | [`load`] | a realistic sample of 60 points, and its endless variations |
+//! | [`node`] | one simulated node: an MQTT connection that keeps the outbox rules |
+//! | [`parts`] | broker and ingester as processes of their own, and their CPU time |
+//!
+//! The exit code says only whether a measurement ran. `--json` prints its figures as one object on
+//! the last line.
+
+mod load;
+mod node;
+mod parts;
+mod pipeline;
+mod sample;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measure hostbus.
+#[derive(Debug, Parser)]
+#[command(name = "hostbus-bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Metrics to Redis: points per second, CPU seconds a million points by part, bytes a point.
+    Pipeline(pipeline::Args),
+    /// Bytes of a sample on the wire.
+    Sample(sample::Args),
+    /// A part of a measurement, in its own process.
+    #[command(hide = true)]
+    Part {
+        #[command(subcommand)]
+        part: parts::Part,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().what {
+        What::Pipeline(args) => pipeline::run(&args),
+        What::Sample(args) => sample::run(&args),
+        What::Part { part } => parts::run(part),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the last word of a failed measurement")]
+            {
+                eprintln!("hostbus-bench: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One simulated node: an MQTT 3.1.1 connection that keeps the outbox rules.
+//!
+//! It speaks the few packets it needs by itself, so that what is measured is the pipeline and not
+//! a client library. It sends as fast as the window of uncommitted samples allows, goes back when
+//! the ingester asks for it, and ends when its last sample is committed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::{Buf, BytesMut};
+use hostbus_wire::committed::Committed;
+use hostbus_wire::{NodePath, NodeTopic, TopicRoot, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::load::Variants;
+
+/// What all nodes count together.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Samples committed.
+    pub(crate) committed: AtomicU64,
+    /// Samples sent, again or for the first time.
+    pub(crate) sent: AtomicU64,
+    /// Bytes of payload sent.
+    pub(crate) bytes: AtomicU64,
+    /// Times that a node went back.
+    pub(crate) rewinds: AtomicU64,
+}
+
+/// What all nodes have in common.
+pub(crate) struct Plan {
+    pub(crate) address: String,
+    pub(crate) variants: Variants,
+    /// How many samples may be sent and not yet committed.
+    pub(crate) window: u64,
+    pub(crate) boot: u64,
+    /// The time of the first sample; one every 10 s follows.
+    pub(crate) first_ts: u64,
+    /// Until when new samples are made.
+    pub(crate) until: Instant,
+    pub(crate) counts: Counts,
+}
+
+/// How much is written in one go.
+const BURST_BYTES: usize = 16 * 1024;
+/// A node that hears of no progress for so long sends again.
+const STALLED: Duration = Duration::from_secs(2);
+/// A node that hears of no progress for so long gives up, and the measurement fails.
+const LOST: Duration = Duration::from_secs(60);
+
+/// Runs one node until its last sample is committed. Returns how many it made.
+pub(crate) async fn run(plan: Arc<Plan>, path: NodePath) -> anyhow::Result<u64> {
+    let root = TopicRoot::default();
+    let mut stream = TcpStream::connect(&plan.address).await?;
+    stream.set_nodelay(true)?;
+    let mut input = BytesMut::with_capacity(4096);
+    stream.write_all(&connect(&path.to_string())).await?;
+    let ack = packet(&mut stream, &mut input).await?;
+    ensure!(
+        ack.first() == Some(&0x20) && ack.get(3) == Some(&0),
+        "the broker refused {path}"
+    );
+    stream
+        .write_all(&subscribe(&NodeTopic::Committed.text(&root, &path)))
+        .await?;
+    let ack = packet(&mut stream, &mut input).await?;
+    ensure!(
+        ack.first() == Some(&0x90),
+        "no answer to the subscription of {path}"
+    );
+
+    let topic = NodeTopic::Metrics.text(&root, &path);
+    let mut node = Node {
+        committed: 0,
+        next: 1,
+        highest: 0,
+        progress: Instant::now(),
+    };
+    let mut output = Vec::with_capacity(BURST_BYTES * 2);
+    loop {
+        let over = Instant::now() >= plan.until;
+        if over && node.committed == node.highest {
+            return Ok(node.highest);
+        }
+        output.clear();
+        while node.may_send(&plan, over) && output.len() < BURST_BYTES {
+            node.write(&plan, &topic, &mut output);
+        }
+        if !output.is_empty() {
+            stream.write_all(&output).await?;
+        }
+        // With something to send, only look at what has come; else wait for it.
+        let patience = if node.may_send(&plan, over) {
+            Duration::ZERO
+        } else {
+            STALLED
+        };
+        match tokio::time::timeout(patience, stream.read_buf(&mut input)).await {
+            Ok(read) => ensure!(read? > 0, "the broker closed the connection of {path}"),
+            Err(_) if node.progress.elapsed() > LOST => {
+                anyhow::bail!("{path} heard of no progress for {} s", LOST.as_secs());
+            }
+            Err(_) if node.progress.elapsed() > STALLED && node.next > node.committed + 1 => {
+                node.next = node.committed + 1;
+                plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        while let Some(packet) = split(&mut input)? {
+            if packet[0] >> 4 == 3 {
+                node.take(&plan, &mark(&packet)?);
+            }
+        }
+    }
+}
+
+struct Node {
+    committed: u64,
+    /// The next to send.
+    next: u64,
+    /// The last that was made.
+    highest: u64,
+    progress: Instant,
+}
+
+impl Node {
+    fn may_send(&self, plan: &Plan, over: bool) -> bool {
+        let last = if over { self.highest } else { u64::MAX };
+        self.next <= last && self.next <= self.committed + plan.window
+    }
+
+    fn write(&mut self, plan: &Plan, topic: &str, output: &mut Vec<u8>) {
+        let mut payload = Vec::with_capacity(1100);
+        let ts = plan.first_ts + self.next * 10_000;
+        plan.variants
+            .write(&mut payload, ts, plan.boot, self.next, self.committed + 1);
+        publish(output, topic, &payload);
+        plan.counts.sent.fetch_add(1, Ordering::Relaxed);
+        plan.counts
+            .bytes
+            .fetch_add(payload.len() as u64, Ordering::Relaxed);
+        self.highest = self.highest.max(self.next);
+        self.next += 1;
+    }
+
+    fn take(&mut self, plan: &Plan, mark: &Committed) {
+        if mark.boot != plan.boot {
+            return;
+        }
+        if mark.seq > self.committed {
+            plan.counts
+                .committed
+                .fetch_add(mark.seq - self.committed, Ordering::Relaxed);
+            self.committed = mark.seq;
+            self.next = self.next.max(self.committed + 1);
+            self.progress = Instant::now();
+        }
+        if mark.resend && self.next > self.committed + 1 {
+            self.next = self.committed + 1;
+            plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn frame(out: &mut Vec<u8>, first: u8, length: usize) {
+    out.push(first);
+    let mut left = length;
+    loop {
+        let low = u8::try_from(left % 128).unwrap_or_default();
+        left /= 128;
+        out.push(if left > 0 { low | 0x80 } else { low });
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+fn connect(client_id: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, "MQTT");
+    // Version 4, a clean session, no keep alive.
+    body.extend([4, 2, 0, 0]);
+    text(&mut body, client_id);
+    let mut out = Vec::new();
+    frame(&mut out, 0x10, body.len());
+    out.extend(body);
+    out
+}
+
+fn subscribe(filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    text(&mut body, filter);
+    body.push(0);
+    let mut out = Vec::new();
+    frame(&mut out, 0x82, body.len());
+    out.extend(body);
+    out
+}
+
+/// A QoS 0 publish, retained as the contract says.
+fn publish(out: &mut Vec<u8>, topic: &str, payload: &[u8]) {
+    frame(out, 0x31, 2 + topic.len() + payload.len());
+    text(out, topic);
+    out.extend(payload);
+}
+
+/// The next whole packet, waiting for it.
+async fn packet(stream: &mut TcpStream, input: &mut BytesMut) -> anyhow::Result<BytesMut> {
+    loop {
+        if let Some(packet) = split(input)? {
+            return Ok(packet);
+        }
+        ensure!(
+            stream.read_buf(input).await? > 0,
+            "the broker closed the connection"
+        );
+    }
+}
+
+/// Takes the next whole packet off what has come.
+fn split(input: &mut BytesMut) -> anyhow::Result<Option<BytesMut>> {
+    let (mut length, mut at) = (0_usize, 1);
+    loop {
+        let Some(byte) = input.get(at) else {
+            return Ok(None);
+        };
+        length |= usize::from(byte & 0x7f) << (7 * (at - 1));
+        at += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        ensure!(at <= 4, "a packet with a malformed length");
+    }
+    Ok((input.len() >= at + length).then(|| input.split_to(at + length)))
+}
+
+/// The committed mark in a QoS 0 publish.
+fn mark(packet: &[u8]) -> anyhow::Result<Committed> {
+    let mut body = packet;
+    body.advance(1);
+    while body.try_get_u8()? & 0x80 != 0 {}
+    let topic = usize::from(body.try_get_u16()?);
+    let payload = body
+        .get(topic..)
+        .context("a publish that ends in its topic")?;
+    Ok(decode(payload)?)
+}

@@ -1,0 +1,236 @@
+//! `pipeline`: simulated nodes over MQTT into Redis with its append-only file on, and what each part
+//! costs.
+//!
+//! Generator, broker, ingester and Redis share the machine. Every node keeps the outbox rules, so
+//! the pace is the pipeline's own: what is counted is committed. At the end every row is counted in
+//! Redis, and a missing one fails the measurement.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use hostbus_daemon::clock;
+use hostbus_store::{Connection, Facts, PrivateServer, Reader, StoreConfig};
+use hostbus_wire::NodePath;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::load::{POINTS, Variants};
+use crate::node::{self, Counts, Plan};
+use crate::parts::{self, Process};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many simulated nodes.
+    #[arg(long, default_value_t = 200)]
+    nodes: u32,
+    /// For how long new samples are made, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// How many samples of a node may be on their way.
+    #[arg(long, default_value_t = 64)]
+    window: u64,
+    /// Ten seconds instead of `--seconds`.
+    #[arg(long)]
+    quick: bool,
+    /// Print the figures as JSON on the last line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    // One thread: the generator shares the machine with what it measures.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(args))
+}
+
+async fn measure(args: &Args) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let redis_folder = folder.path().join("redis");
+    let server = PrivateServer::start(&redis_folder).await?;
+    let broker_ready = folder.path().join("broker.json");
+    let broker = Process::start(&["broker"], &broker_ready)?;
+    let address: serde_json::Value = serde_json::from_slice(&std::fs::read(&broker_ready)?)?;
+    let address = address["mqtt"]
+        .as_str()
+        .context("no address of the broker")?
+        .to_owned();
+    let bus = format!("mqtt://{address}");
+    let ingester_ready = folder.path().join("ingester.json");
+    let ingester = Process::start(&["ingester", &bus, &server.url()], &ingester_ready)?;
+    let store = StoreConfig {
+        url: Some(server.url()),
+        ..StoreConfig::default()
+    };
+    let connection = Connection::open(&store)?;
+    let redis = Facts::ask(&connection).await?;
+
+    let seconds = if args.quick { 10 } else { args.seconds };
+    let begun = Instant::now();
+    let now_ms = clock::unix_ms();
+    let plan = Arc::new(Plan {
+        address,
+        variants: Variants::new(256)?,
+        window: args.window,
+        boot: now_ms / 1000,
+        first_ts: now_ms.saturating_sub(u64::try_from(parts::RETENTION.as_millis())?) + 3_600_000,
+        until: begun + Duration::from_secs(seconds),
+        counts: Counts::default(),
+    });
+    let before = Cpu::read(&broker, &ingester, redis.process)?;
+    let mut nodes = JoinSet::new();
+    let mut paths = Vec::new();
+    for number in 0..args.nodes {
+        let path: NodePath = format!("bench.n{number}").parse()?;
+        paths.push(path.clone());
+        nodes.spawn(node::run(Arc::clone(&plan), path));
+    }
+    let mut made = 0;
+    while let Some(node) = nodes.join_next().await {
+        made += node??;
+    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    let used = Cpu::read(&broker, &ingester, redis.process)?.since(&before);
+    let committed = plan.counts.committed.load(Ordering::Relaxed);
+    ensure!(
+        made == committed,
+        "{made} samples were made, {committed} committed"
+    );
+
+    let after = Facts::ask(&connection).await?;
+    let rows = count_rows(&Reader::open(&store)?, &paths).await?;
+    ensure!(
+        rows == made,
+        "{made} samples were committed, but Redis has {rows} rows of cpu"
+    );
+    let sent = plan.counts.sent.load(Ordering::Relaxed);
+    let payload = plan.counts.bytes.load(Ordering::Relaxed);
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let figures = {
+        let points = (made * POINTS as u64) as f64;
+        let millions = points / 1e6;
+        json!({
+            "nodes": args.nodes,
+            "seconds": elapsed,
+            "samples": made,
+            "points": points,
+            "points_per_second": points / elapsed,
+            "samples_sent_again": sent - made,
+            "rewinds": plan.counts.rewinds.load(Ordering::Relaxed),
+            "payload_bytes_per_sample": payload as f64 / sent as f64,
+            "cpu_seconds_per_million_points": {
+                "generator": used.generator / millions,
+                "broker": used.broker / millions,
+                "ingester": used.ingester / millions,
+                "redis": used.redis / millions,
+            },
+            "redis_bytes_per_point": (after.used_memory_bytes - redis.used_memory_bytes) as f64 / points,
+            "append_only_bytes_per_point": folder_bytes(&redis_folder)? as f64 / points,
+            "resident_bytes": {
+                "broker": parts::resident_bytes(broker.id())?,
+                "ingester": parts::resident_bytes(ingester.id())?,
+            },
+        })
+    };
+    print(&figures, args.json)?;
+    drop(ingester);
+    drop(broker);
+    server.stop().await;
+    Ok(())
+}
+
+/// CPU seconds used so far.
+struct Cpu {
+    generator: f64,
+    broker: f64,
+    ingester: f64,
+    redis: f64,
+}
+
+impl Cpu {
+    fn read(broker: &Process, ingester: &Process, redis: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            generator: parts::cpu_seconds(std::process::id())?,
+            broker: parts::cpu_seconds(broker.id())?,
+            ingester: parts::cpu_seconds(ingester.id())?,
+            redis: parts::cpu_seconds(redis)?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            generator: self.generator - before.generator,
+            broker: self.broker - before.broker,
+            ingester: self.ingester - before.ingester,
+            redis: self.redis - before.redis,
+        }
+    }
+}
+
+async fn count_rows(reader: &Reader, paths: &[NodePath]) -> anyhow::Result<u64> {
+    let mut rows = 0;
+    for path in paths {
+        let mut scan = reader.scan(path, "cpu", 0, u64::MAX / 2);
+        while let Some(page) = scan.next_page().await? {
+            rows += page.rows.len() as u64;
+        }
+    }
+    Ok(rows)
+}
+
+fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
+}
+
+fn print(figures: &serde_json::Value, as_json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let number = |pointer: &str| figures.pointer(pointer).and_then(serde_json::Value::as_f64);
+    let mut row = |label: &str, pointer: &str, decimals: usize| -> anyhow::Result<()> {
+        let value = number(pointer).with_context(|| format!("no figure {pointer}"))?;
+        writeln!(out, "{label:<44} {value:>14.decimals$}")?;
+        Ok(())
+    };
+    row("nodes", "/nodes", 0)?;
+    row("seconds", "/seconds", 1)?;
+    row("samples committed, each once", "/samples", 0)?;
+    row("points per second into Redis", "/points_per_second", 0)?;
+    row("samples sent again", "/samples_sent_again", 0)?;
+    row("payload bytes a sample", "/payload_bytes_per_sample", 0)?;
+    for part in ["generator", "broker", "ingester", "redis"] {
+        let pointer = format!("/cpu_seconds_per_million_points/{part}");
+        row(
+            &format!("CPU seconds a million points, {part}"),
+            &pointer,
+            3,
+        )?;
+    }
+    row("bytes a point in Redis", "/redis_bytes_per_point", 2)?;
+    row(
+        "bytes a point in the append-only file",
+        "/append_only_bytes_per_point",
+        2,
+    )?;
+    row("resident bytes, broker", "/resident_bytes/broker", 0)?;
+    row("resident bytes, ingester", "/resident_bytes/ingester", 0)?;
+    if as_json {
+        writeln!(out, "{figures}")?;
+    }
+    Ok(())
+}

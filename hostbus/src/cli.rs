@@ -1,0 +1,192 @@
+//! The verbs and their flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hostbus_wire::TopicRoot;
+
+/// Host telemetry on one MQTT bus.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostbus",
+    version,
+    about,
+    after_help = "\
+Examples:
+  hostbus up                                    start a site with this host on it
+  hostbus top                                   all nodes, live
+  hostbus watch 'hostbus/v1/+/+/metrics'        samples as JSON, one a line
+  hostbus history web1 cpu.usage_percent --since 1h
+  hostbus doctor                                what is wrong, and how to mend it
+
+Exit codes: 0 done, 1 failed, 2 wrong flag or setting, 3 already running."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Up(UpArgs),
+    Top(TopArgs),
+    Watch(WatchArgs),
+    History(HistoryArgs),
+    Doctor(DoctorArgs),
+}
+
+/// Start a site in one process: broker, this host's publisher, ingester, notifier and Redis.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus up                                    bus on 127.0.0.1:1883, data in the default folder
+  hostbus up --listen 127.0.0.1:1884 --node nas
+  hostbus up --redis redis://127.0.0.1:6379     use a Redis of your own
+  hostbus up --config hostbus.toml              sections: broker, publisher, ingester, notifier, redis, log
+  HOSTBUS_PUBLISHER__INTERVAL_SECONDS=5 hostbus up
+
+Settings: flag, then environment (HOSTBUS_<SECTION>__<KEY>), then file, then default.
+Exit codes: 0 stopped, 1 failed, 2 wrong setting, 3 already running on this data folder.")]
+pub(crate) struct UpArgs {
+    /// Folder for history, identities and credentials [default: ~/.local/share/hostbus].
+    #[arg(long, env = "HOSTBUS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// TOML file with settings.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the bus listens [default: 127.0.0.1:1883]; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// This host's name on the bus [default: from the host name].
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// The site's name [default: home].
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+    /// Seconds between samples [default: 10].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) interval: Option<f64>,
+    /// Use this Redis instead of a private one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// Write the addresses as JSON to this file once all of it serves.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Where the bus is, for the verbs that read it.
+#[derive(Debug, Args)]
+pub(crate) struct BusArgs {
+    /// Data folder of a site on this host [default: ~/.local/share/hostbus].
+    #[arg(long, env = "HOSTBUS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Another bus: mqtt://host[:port].
+    #[arg(long, value_name = "URL", requires = "user")]
+    pub(crate) url: Option<String>,
+    /// User name on the bus [default: viewer].
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// File with the password.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Where the topics begin [default: hostbus/v1].
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) root: Option<TopicRoot>,
+}
+
+/// Show all nodes in a live table.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys: q quits, s sorts by the next column, r reverses, arrows move.
+Without a terminal, or with --once or --json, it prints what it hears in --wait seconds and ends.")]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// Print the table once.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long to listen before printing once, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub(crate) wait: f64,
+}
+
+/// Print messages as they come: payloads decoded, one JSON document a line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus watch                                  everything you may read
+  hostbus watch 'hostbus/v1/+/+/events'          what happens on all hosts
+  hostbus watch 'hostbus/v1/home/web1/metrics' --count 1
+  hostbus watch --raw 'hostbus/v1/home/web1/metrics' --count 1 > sample.cbor")]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// MQTT filters [default: all of hostbus/v1].
+    #[arg(value_name = "FILTER")]
+    pub(crate) filters: Vec<String>,
+    /// Write the payloads as they are, one after the other.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// End after this many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+/// Show the history of a node from Redis.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus history                                all nodes
+  hostbus history web1                           the series of a node
+  hostbus history web1 cpu.usage_percent --since 1h
+  hostbus history web1 filesystem:/ --since 1d --csv > root.csv
+  hostbus history web1 network:eth0.rx_bytes_per_second --since 30m --json")]
+pub(crate) struct HistoryArgs {
+    /// Data folder of a site on this host [default: ~/.local/share/hostbus].
+    #[arg(long, env = "HOSTBUS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Another Redis: redis://host[:port] or unix:///path.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// File with the password of that Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_password_file: Option<PathBuf>,
+    /// A node, as web1 or home.web1.
+    pub(crate) node: Option<String>,
+    /// A series, or one field of it: cpu, cpu.usage_percent, filesystem:/.used_percent.
+    pub(crate) series: Option<String>,
+    /// From when: 30m, 1h, 7d, or a time such as 2026-11-20T08:00.
+    #[arg(long, default_value = "1h")]
+    pub(crate) since: String,
+    /// Until when [default: now].
+    #[arg(long)]
+    pub(crate) until: Option<String>,
+    /// Rows of the table; longer histories are averaged into so many.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) rows: usize,
+    /// Every row as a JSON array.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Every row as CSV.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+/// Check this host's site and say how to mend what is wrong.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 no errors (there may be warnings), 1 at least one error.")]
+pub(crate) struct DoctorArgs {
+    /// Data folder [default: ~/.local/share/hostbus].
+    #[arg(long, env = "HOSTBUS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// TOML file with settings.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,82 @@
+//! `hostbus doctor`: what is wrong with this host's site, and how to mend it.
+//!
+//! [`host`] looks at files, ports, clock and libraries; [`site`] asks the running broker and Redis;
+//! [`finding`] is what either found.
+
+mod finding;
+mod host;
+mod site;
+
+use std::io::Write;
+
+use finding::{Finding, Level};
+use hostbus_daemon::exit;
+
+use crate::cli::DoctorArgs;
+use crate::folder::Folder;
+use crate::up::Settings;
+
+pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let findings = runtime.block_on(examine(args))?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&findings)?)?;
+    } else {
+        write!(out, "{}", finding::text(&findings))?;
+    }
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(if worst == Some(Level::Error) {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
+}
+
+async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
+    let folder = Folder::at(args.data.as_deref())?;
+    let (mut findings, settings) = match Settings::read(args.config.as_deref()) {
+        Ok(settings) => {
+            let from = args.config.as_ref().map_or_else(
+                || "defaults and environment".to_owned(),
+                |path| path.display().to_string(),
+            );
+            (vec![Finding::ok("settings", from)], settings)
+        }
+        Err(error) => {
+            let mend = "correct the key or value; the checks below use the defaults";
+            (
+                vec![Finding::error("settings", format!("{error:#}"), mend)],
+                Settings::default(),
+            )
+        }
+    };
+    findings.extend(host::data_folder(&folder));
+    findings.extend(host::credentials(&folder));
+    findings.push(host::redis_program(&settings));
+    findings.push(host::gpu_library());
+    findings.push(host::clock().await);
+    match folder.endpoints() {
+        Ok(endpoints) => {
+            findings.push(Finding::ok("site", format!("up: {}", endpoints.mqtt)));
+            findings.push(site::broker(&folder, &endpoints).await);
+            findings.extend(site::redis(&settings.redis, &endpoints).await);
+        }
+        Err(_) if folder.is_locked() => findings.push(Finding::warning(
+            "site",
+            "it is starting, or stopping",
+            "ask again in some seconds",
+        )),
+        Err(_) => {
+            findings.push(Finding::warning(
+                "site",
+                format!("not up on {}", folder.path().display()),
+                "start it with `hostbus up`",
+            ));
+            findings.push(host::port(settings.broker.listen));
+        }
+    }
+    Ok(findings)
+}

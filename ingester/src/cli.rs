@@ -1,0 +1,90 @@
+//! Flags and settings of the program `hostbus-ingester`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hostbus_client::BusConfig;
+use hostbus_daemon::config::{ConfigError, Loader};
+use hostbus_daemon::exit;
+use hostbus_daemon::logging::{LogConfig, LogError};
+use hostbus_ingester::{Config, Error};
+use hostbus_store::StoreConfig;
+use serde::Deserialize;
+
+/// Carries samples from the bus into Redis, in order and once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostbus-ingester",
+    version,
+    after_help = "\
+Examples:
+  hostbus-ingester --url mqtt://broker:1883 --user ingester \\
+      --password-file /etc/hostbus/ingester.secret --redis redis://127.0.0.1:6379
+  hostbus-ingester --config /etc/hostbus/ingester.toml
+  HOSTBUS_REDIS__URL=unix:///run/redis/redis.sock hostbus-ingester
+
+A settings file has the sections [bus], [redis], [ingester] and [log]. Every key can be set as
+HOSTBUS_<SECTION>__<KEY> in the environment. Flags win over the environment, that over the file."
+)]
+pub(crate) struct Args {
+    /// The settings file, TOML
+    #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG")]
+    config: Option<PathBuf>,
+    /// The bus, mqtt://host[:port]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The user on the bus
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The file that holds this user's password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Redis, redis://host[:port] or unix:///path
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+/// The settings of the program.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) bus: BusConfig,
+    pub(crate) redis: StoreConfig,
+    pub(crate) ingester: Config,
+    pub(crate) log: LogConfig,
+}
+
+impl Settings {
+    pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
+        let file = args.password_file.as_ref().map(|path| path.display());
+        let settings = Loader::new()
+            .file(args.config.as_deref())
+            .flag("--url", "bus.url", args.url.as_ref())
+            .flag("--user", "bus.user", args.user.as_ref())
+            .flag("--password-file", "bus.password_file", file)
+            .flag("--redis", "redis.url", args.redis.as_ref())
+            .load()?;
+        Ok(settings)
+    }
+}
+
+/// Tells what failed on stderr.
+#[expect(clippy::print_stderr, reason = "logging may be what failed")]
+pub(crate) fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("hostbus-ingester: {error:#}");
+    ExitCode::from(code)
+}
+
+/// The exit code for an error: settings are the user's to mend.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    let settings = matches!(
+        error.downcast_ref(),
+        Some(Error::Setting { .. } | Error::Bus(_) | Error::Store(_))
+    );
+    if settings || error.is::<LogError>() || error.is::<ConfigError>() {
+        exit::USAGE
+    } else {
+        exit::FAILED
+    }
+}

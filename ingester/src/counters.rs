@@ -1,0 +1,87 @@
+//! What the ingester counts since its start, and whether Redis serves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters. Their names are those in the health message.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+            redis_away: AtomicBool,
+        }
+
+        impl Counters {
+            /// All of them by name.
+            #[must_use]
+            pub fn all(&self) -> BTreeMap<String, u64> {
+                [$((stringify!($name), &self.$name),)*]
+                    .into_iter()
+                    .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))
+                    .collect()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages from the bus.
+    messages,
+    /// Samples written.
+    samples,
+    /// Known values written.
+    points,
+    /// Rows written.
+    rows,
+    /// Rows kept among the late ones.
+    late_rows,
+    /// Rows that were there already.
+    duplicate_rows,
+    /// Samples that were accepted before.
+    duplicates,
+    /// Samples beyond a gap.
+    gaps,
+    /// Samples that their publishers let go before they could be sent.
+    skipped,
+    /// Samples whose clock is ahead.
+    clock_ahead,
+    /// Messages that are not what their topic carries.
+    refused_payloads,
+    /// Messages on topics that no node has.
+    refused_topics,
+    /// Samples refused because the queue was full.
+    refused_queue_full,
+    /// Samples refused because Redis was away.
+    refused_redis_away,
+    /// Samples and descriptions of nodes beyond the limit.
+    refused_nodes,
+    /// Rows that Redis refused.
+    refused_rows,
+    /// Rows of series beyond a node's limit.
+    refused_series,
+    /// Inventories, statuses and events given up.
+    descriptions_dropped,
+    /// Marks published.
+    marks,
+    /// Failures of Redis.
+    redis_errors,
+}
+
+impl Counters {
+    /// Notes whether Redis serves. Tells whether that is new.
+    pub fn set_redis_away(&self, away: bool) -> bool {
+        self.redis_away.swap(away, Ordering::Relaxed) != away
+    }
+
+    /// Tells whether Redis is away.
+    #[must_use]
+    pub fn redis_away(&self) -> bool {
+        self.redis_away.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds to a counter.
+pub fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}

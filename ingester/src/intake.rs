@@ -1,0 +1,372 @@
+//! Taking or refusing what comes. It never waits, neither for Redis nor for the bus: a bus that is
+//! not served loses its connection, and with it everybody's samples.
+//!
+//! A numbered sample is accepted only once it has its place in the queue. While Redis is away
+//! none is, so that what is accepted can't grow; the publishers hold their samples, and are asked
+//! for them when Redis is back.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hostbus_client::{Event as BusEvent, Message};
+use hostbus_daemon::clock;
+use hostbus_store::{Entry, Mark, Step};
+use hostbus_wire::event::{Event, Severity};
+use hostbus_wire::{NodePath, Sample, Scalar, TopicRoot};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::counters::{Counters, add};
+use crate::describer::{Description, What};
+use crate::node::{Node, Standing, Time, Waiting};
+use crate::order::Verdict;
+use crate::queue::{Answer, Queue, Room, Work};
+use crate::subscriber::{self, Mistake, Said};
+use crate::writer::Feedback;
+
+/// How many mistakes of different kinds and nodes are told in the log; the rest is only counted.
+const MISTAKES: usize = 1_000;
+
+/// Takes what comes from the bus.
+#[derive(Debug)]
+pub struct Intake {
+    root: TopicRoot,
+    max_nodes: usize,
+    nodes: HashMap<NodePath, Node>,
+    told_nodes_full: bool,
+    mistakes: HashSet<(Option<NodePath>, &'static str)>,
+    queue: Queue,
+    descriptions: mpsc::Sender<Description>,
+    events: mpsc::Sender<(Arc<NodePath>, Event)>,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// An intake that puts samples into `queue`.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        root: &TopicRoot,
+        queue: Queue,
+        descriptions: mpsc::Sender<Description>,
+        events: mpsc::Sender<(Arc<NodePath>, Event)>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            root: root.clone(),
+            max_nodes: config.max_nodes,
+            nodes: HashMap::new(),
+            told_nodes_full: false,
+            mistakes: HashSet::new(),
+            queue,
+            descriptions,
+            events,
+            counters,
+        }
+    }
+
+    /// Takes an event of the bus.
+    pub fn event(&mut self, event: BusEvent) {
+        match event {
+            BusEvent::Message(message) => self.message(&message),
+            BusEvent::Connected | BusEvent::Disconnected => {}
+        }
+    }
+
+    /// Takes word from the writer.
+    pub fn feedback(&mut self, word: Feedback) {
+        match word {
+            Feedback::Recovered(path, mark) => self.recovered(&path, mark),
+            Feedback::Away => self.nodes.values_mut().for_each(Node::forget),
+            Feedback::Back => {
+                for node in self.nodes.values_mut().filter(|node| node.missed) {
+                    recover(node, &self.queue);
+                }
+            }
+            Feedback::Broken(path) => {
+                if let Some(node) = self.nodes.get_mut(&*path) {
+                    info!(node = %path, "redis holds less than it said, asking for the samples again");
+                    node.forget();
+                    node.missed = true;
+                    recover(node, &self.queue);
+                }
+            }
+            Feedback::Excess(path) => self.excess(&path),
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        add(&self.counters.messages, 1);
+        let bytes = message.payload.len();
+        match subscriber::read(&self.root, message) {
+            Ok((path, Said::Sample(sample))) => self.sample(path, sample, bytes),
+            Ok((path, Said::Info(info))) => self.describe(path, What::Info(info), bytes),
+            Ok((path, Said::Event(event))) => self.describe(path, What::Event(event), bytes),
+            Ok((path, Said::Status(status))) => self.describe(path, What::Status(status), bytes),
+            Ok((_, Said::Nothing)) => {}
+            Err(mistake) => self.mistake(mistake, &message.topic),
+        }
+    }
+
+    fn sample(&mut self, path: NodePath, sample: Box<Sample>, bytes: usize) {
+        let now_ms = clock::unix_ms();
+        let Some(node) = node_of(
+            &mut self.nodes,
+            path,
+            self.max_nodes,
+            &mut self.told_nodes_full,
+            &self.counters,
+        ) else {
+            return;
+        };
+        let time = node.time(sample.ts, now_ms);
+        if time.own && sample.ts.is_some_and(|ts| ts > 0) {
+            add(&self.counters.clock_ahead, 1);
+        }
+        if let Some(ahead_ms) = time.newly_ahead_ms {
+            let event = clock_ahead(now_ms, ahead_ms);
+            warn!(node = %node.path, ahead_ms, "the clock of a node is ahead");
+            tell(&self.events, node, event);
+        }
+        let Some(room) = self.queue.room(bytes) else {
+            node.missed = true;
+            add(&self.counters.refused_queue_full, 1);
+            return;
+        };
+        let Some(place) = sample.place() else {
+            put(node, sample, time, None, room, &self.queue, &self.counters);
+            return;
+        };
+        let waiting = Waiting {
+            sample,
+            place,
+            time,
+            room,
+        };
+        match &mut node.standing {
+            Standing::Known(_) => judge(node, waiting, &self.queue, &self.counters),
+            Standing::Recovering(others) => {
+                if !waiting.wait(others) {
+                    node.missed = true;
+                    add(&self.counters.refused_redis_away, 1);
+                }
+            }
+            Standing::Unknown if self.counters.redis_away() => {
+                node.missed = true;
+                add(&self.counters.refused_redis_away, 1);
+            }
+            Standing::Unknown => {
+                recover(node, &self.queue);
+                if let Standing::Recovering(others) = &mut node.standing {
+                    waiting.wait(others);
+                } else {
+                    node.missed = true;
+                    add(&self.counters.refused_queue_full, 1);
+                }
+            }
+        }
+    }
+
+    fn recovered(&mut self, path: &NodePath, mark: Option<Mark>) {
+        let Some(node) = self.nodes.get_mut(path) else {
+            return;
+        };
+        for waiting in node.recovered(mark) {
+            judge(node, waiting, &self.queue, &self.counters);
+        }
+        if let (true, Some(mark)) = (node.missed, mark) {
+            node.missed = false;
+            if node.may_ask(Instant::now()) {
+                // Without a place in the queue the next sample's gap asks.
+                let _ = self
+                    .queue
+                    .put(Work::Answer(Arc::clone(&node.path), Answer::Resend(mark)));
+            }
+        }
+    }
+
+    fn describe(&mut self, path: NodePath, what: What, bytes: usize) {
+        let Some(node) = node_of(
+            &mut self.nodes,
+            path,
+            self.max_nodes,
+            &mut self.told_nodes_full,
+            &self.counters,
+        ) else {
+            return;
+        };
+        let put = self.queue.room(bytes).is_some_and(|room| {
+            let node = Arc::clone(&node.path);
+            self.descriptions
+                .try_send(Description { node, what, room })
+                .is_ok()
+        });
+        if !put {
+            add(&self.counters.descriptions_dropped, 1);
+        }
+    }
+
+    fn mistake(&mut self, mistake: Mistake, topic: &str) {
+        match mistake {
+            Mistake::Topic => {
+                add(&self.counters.refused_topics, 1);
+                if self.mistakes.insert((None, "topic")) {
+                    warn!(
+                        topic,
+                        "a message on a topic that no node has; others are only counted"
+                    );
+                }
+            }
+            Mistake::Payload { node, kind, error } => {
+                add(&self.counters.refused_payloads, 1);
+                if self.mistakes.len() < MISTAKES {
+                    let name = node.to_string();
+                    if self.mistakes.insert((Some(node), kind)) {
+                        warn!(
+                            node = name,
+                            topic, error, "refused a payload; others like it are only counted"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn excess(&mut self, path: &NodePath) {
+        let Some(node) = self.nodes.get_mut(path) else {
+            return;
+        };
+        if std::mem::replace(&mut node.told_excess, true) {
+            return;
+        }
+        warn!(node = %path, "a node has too many series; rows of those beyond the limit are refused");
+        let event = Event {
+            ts: clock::unix_ms(),
+            kind: "too-many-series".to_owned(),
+            severity: Severity::Warning,
+            message: "more series than the ingester takes of one node; the rest is not stored"
+                .to_owned(),
+            details: [].into(),
+        };
+        tell(&self.events, node, event);
+    }
+}
+
+/// The node at `path`; `None` when it is new and there are too many.
+fn node_of<'n>(
+    nodes: &'n mut HashMap<NodePath, Node>,
+    path: NodePath,
+    max_nodes: usize,
+    told_full: &mut bool,
+    counters: &Counters,
+) -> Option<&'n mut Node> {
+    if !nodes.contains_key(&path) && nodes.len() >= max_nodes {
+        add(&counters.refused_nodes, 1);
+        if !std::mem::replace(told_full, true) {
+            warn!(node = %path, max_nodes, "too many nodes; this one and others are refused");
+        }
+        return None;
+    }
+    Some(
+        nodes
+            .entry(path)
+            .or_insert_with_key(|path| Node::new(Arc::new(path.clone()))),
+    )
+}
+
+/// Decides on a numbered sample of a node whose order is known.
+fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) {
+    let Standing::Known(order) = &node.standing else {
+        return;
+    };
+    let Waiting {
+        sample,
+        place,
+        time,
+        room,
+    } = waiting;
+    let now = Instant::now();
+    match order.judge(place) {
+        Verdict::Take { .. } if counters.redis_away() => {
+            node.missed = true;
+            add(&counters.refused_redis_away, 1);
+        }
+        Verdict::Take { step, skipped } => {
+            if put(node, sample, time, Some(step), room, queue, counters) {
+                if let Standing::Known(order) = &mut node.standing {
+                    order.accept(step);
+                }
+                node.progressed();
+                add(&counters.skipped, skipped);
+            }
+        }
+        Verdict::Duplicate => {
+            add(&counters.duplicates, 1);
+            if node.may_answer(now) {
+                // Without a place in the queue a later duplicate is answered.
+                let _ = queue.put(Work::Answer(Arc::clone(&node.path), Answer::Mark));
+            }
+        }
+        Verdict::Gap { after } => {
+            add(&counters.gaps, 1);
+            if node.may_ask(now) {
+                debug!(node = %node.path, boot = place.boot, seq = place.seq, after = after.seq, "gap");
+                let _ = queue.put(Work::Answer(Arc::clone(&node.path), Answer::Resend(after)));
+            }
+        }
+    }
+}
+
+/// Puts a sample into the queue. Tells whether there was a place.
+fn put(
+    node: &mut Node,
+    sample: Box<Sample>,
+    time: Time,
+    step: Option<Step>,
+    room: Room,
+    queue: &Queue,
+    counters: &Counters,
+) -> bool {
+    let entry = Entry {
+        node: Arc::clone(&node.path),
+        at_ms: time.at_ms,
+        own_time: time.own,
+        sample: *sample,
+        step,
+    };
+    let put = queue.put(Work::Write(Box::new(entry), room));
+    if !put {
+        node.missed = true;
+        add(&counters.refused_queue_full, 1);
+    }
+    put
+}
+
+/// Has a node's mark read, unless that is under way or the order is known.
+fn recover(node: &mut Node, queue: &Queue) {
+    if matches!(node.standing, Standing::Unknown)
+        && queue.put(Work::Recover(Arc::clone(&node.path)))
+    {
+        node.standing = Standing::Recovering(Vec::new());
+    }
+}
+
+/// Has an event published. One that finds no place is lost: its cause is in the log too.
+fn tell(events: &mpsc::Sender<(Arc<NodePath>, Event)>, node: &Node, event: Event) {
+    let _ = events.try_send((Arc::clone(&node.path), event));
+}
+
+fn clock_ahead(now_ms: u64, ahead_ms: u64) -> Event {
+    Event {
+        ts: now_ms,
+        kind: "clock-ahead".to_owned(),
+        severity: Severity::Warning,
+        message: format!(
+            "the clock is {} s ahead of the ingester's; samples are stored under the ingester's time",
+            ahead_ms / 1000
+        ),
+        details: [("ahead_ms".to_owned(), Scalar::Integer(ahead_ms))].into(),
+    }
+}

@@ -1,0 +1,177 @@
+//! Carries samples from the bus into Redis, in order and once.
+//!
+//! ```text
+//! bus -> subscriber -> intake -> queue -> writer -> Redis
+//!                        |  ^                |
+//!                        |  '--- feedback ---+--> committed marks -> bus
+//!                        '--> describer -> Redis
+//! ```
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the `[ingester]` section |
+//! | [`order`] | which sample is next, seen, or beyond a gap: pure |
+//! | [`subscriber`] | what is subscribed to, and messages read into what they say |
+//! | [`node`] | what is remembered of one node, and how often it is answered: pure |
+//! | [`intake`] | taking or refusing what comes; never waits for Redis or the bus |
+//! | [`queue`] | the bounded way from the intake to the writers |
+//! | [`writer`] | batches into Redis; comes back when Redis does |
+//! | [`marks`] | the committed marks on their way to the bus |
+//! | [`describer`] | inventory, status and events into Redis |
+//! | [`announcer`] | the ingester's own health and events on the bus |
+//! | [`counters`] | what is counted |
+
+pub mod announcer;
+pub mod config;
+pub mod counters;
+pub mod describer;
+pub mod error;
+pub mod intake;
+pub mod marks;
+pub mod node;
+pub mod order;
+pub mod queue;
+pub mod subscriber;
+pub mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostbus_client::{BusConfig, Connection, Options};
+use hostbus_daemon::{CancellationToken, Running};
+use hostbus_store::{Appender, Describer, StoreConfig};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+pub use config::Config;
+pub use error::Error;
+
+use crate::announcer::Announcer;
+use crate::counters::Counters;
+use crate::describer::DescriberTask;
+use crate::intake::Intake;
+use crate::marks::Marks;
+use crate::writer::Writer;
+
+/// How long the way from the intake to Redis may take at a stop. What is then left was never
+/// confirmed: its publishers still hold it.
+const DRAIN_WITHIN: Duration = Duration::from_millis(1_500);
+/// How long the good-bye on the bus may take.
+const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
+/// Word from the writer to the intake. The writer waits when it is full; the intake always takes.
+const FEEDBACK: usize = 4_096;
+
+/// Starts an ingester. Neither bus nor Redis needs to be there yet.
+///
+/// # Errors
+/// The settings are wrong.
+#[expect(clippy::unused_async, reason = "all components start alike")]
+pub async fn start(
+    config: Config,
+    bus: BusConfig,
+    store: StoreConfig,
+    token: CancellationToken,
+) -> Result<Running<Error>, Error> {
+    config.check()?;
+    let token = token.child_token();
+    let counters = Arc::new(Counters::default());
+    let health = announcer::health_topic(&config, &bus.root);
+    let options = Options {
+        component: "ingester".to_owned(),
+        filters: subscriber::filters(&bus.root),
+        will: Some(announcer::will(&health)),
+    };
+    let appender = Appender::open(&store, config.max_series_per_node)?;
+    let describer = Describer::open(&store)?;
+    let connection = Connection::open(&bus, options)?;
+    let sender = connection.sender();
+
+    let (queue, works) = queue::queue(config.queue_bytes);
+    let (descriptions, descriptions_in) = mpsc::channel(queue::ITEMS);
+    let (feedback, feedback_in) = mpsc::channel(FEEDBACK);
+    let (events, events_in) = mpsc::channel(announcer::EVENTS);
+    let parts = Parts {
+        intake: Intake::new(
+            &config,
+            &bus.root,
+            queue,
+            descriptions,
+            events,
+            Arc::clone(&counters),
+        ),
+        writer: Writer::new(
+            &config,
+            appender,
+            works,
+            feedback,
+            Marks::new(sender.clone(), bus.root.clone()),
+            Arc::clone(&counters),
+        ),
+        describer: DescriberTask::new(describer, descriptions_in, Arc::clone(&counters)),
+        announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
+    };
+    info!(
+        url = bus.url,
+        redis = store.url.as_deref().unwrap_or_default(),
+        "ingester starts"
+    );
+    let task = tokio::spawn(run(parts, connection, feedback_in, token.clone()));
+    Ok(Running::new("ingester", Vec::new(), token, task))
+}
+
+struct Parts {
+    intake: Intake,
+    writer: Writer,
+    describer: DescriberTask,
+    announcer: Announcer,
+}
+
+async fn run(
+    parts: Parts,
+    mut connection: Connection,
+    mut feedback: mpsc::Receiver<writer::Feedback>,
+    token: CancellationToken,
+) -> Result<(), Error> {
+    let Parts {
+        mut intake,
+        writer,
+        describer,
+        announcer,
+    } = parts;
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    tasks.spawn(writer.run());
+    tasks.spawn(describer.run());
+    let farewell = CancellationToken::new();
+    let mut voice: JoinSet<()> = JoinSet::new();
+    voice.spawn(announcer.run(farewell.clone()));
+
+    let ended = loop {
+        tokio::select! {
+            event = connection.next() => intake.event(event),
+            Some(word) = feedback.recv() => intake.feedback(word),
+            Some(ended) = tasks.join_next() => break Err(Error::part(ended)),
+            () = token.cancelled() => break Ok(()),
+        }
+    };
+    // Without the intake's ends of their channels, writer and describer finish what they hold.
+    drop(intake);
+    let drain = async {
+        loop {
+            tokio::select! {
+                // The connection must stay served, so that the last marks go out.
+                _ = connection.next() => {}
+                _ = feedback.recv(), if !feedback.is_closed() => {}
+                ended = tasks.join_next() => if ended.is_none() { break },
+            }
+        }
+    };
+    if timeout(DRAIN_WITHIN, drain).await.is_err() {
+        warn!("redis did not take all in time; the publishers still hold what is left");
+        tasks.shutdown().await;
+    }
+    farewell.cancel();
+    let _ = timeout(FAREWELL_WITHIN, voice.join_next()).await;
+    connection.close().await;
+    ended
+}

@@ -1,0 +1,40 @@
+//! The program `hostbus-ingester`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
+
+use crate::cli::{Args, Settings};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let settings = match Settings::load(&args) {
+        Ok(settings) => settings,
+        Err(error) => return cli::failed(&error, exit::USAGE),
+    };
+    match run(settings) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => cli::failed(&error, cli::code(&error)),
+    }
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let Settings {
+        bus,
+        redis,
+        ingester,
+        log,
+    } = settings;
+    logging::start(&log)?;
+    let token = CancellationToken::new();
+    let mut running = hostbus_ingester::start(ingester, bus, redis, token.clone()).await?;
+    tokio::select! {
+        ended = running.ended() => return Ok(ended?),
+        signals = shutdown::on_signal(token) => signals?,
+    }
+    Ok(running.ended().await?)
+}

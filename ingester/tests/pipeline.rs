@@ -1,0 +1,340 @@
+//! From the bus into Redis, against mosquitto and redis-server.
+
+mod fixture;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fixture::{kill, numbers, site, until};
+use hostbus_wire::event::Event;
+use hostbus_wire::health::HealthState;
+use hostbus_wire::{Sample, Scalar, decode, encode};
+
+const HEALTH: &str = "hostbus/v1/home/_system/ingester/main";
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn samples_are_stored_in_order_and_confirmed() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    for _ in 0..50 {
+        publisher.sample();
+    }
+    publisher.flush().await;
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=50));
+    assert_eq!(publisher.held(), 0);
+    // Another run of the publisher goes on behind it.
+    let mut again = site.publisher("a", 6).await;
+    again.sample();
+    again.flush().await;
+    assert_eq!(site.stored(&again.node).await.last(), Some(&600_001));
+    let fields = site.reader().fields().await.unwrap();
+    assert!(fields.contains_key("cpu.load1"));
+    ingester.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gap_is_asked_for_and_filled() {
+    let site = site().await;
+    let _ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    publisher.sample();
+    publisher.flush().await;
+    // Samples 2 and 3 are lost on the way.
+    publisher.sample();
+    publisher.sample();
+    let mut beyond = publisher.sample().clone();
+    beyond.first = Some(2);
+    assert!(publisher.publish(&beyond).await);
+    let mark = publisher.mark(SOON).await.unwrap();
+    assert_eq!((mark.boot, mark.seq, mark.resend), (5, 1, true));
+    publisher.flush().await;
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=4));
+}
+
+#[tokio::test]
+async fn a_new_node_beyond_its_first_sample_is_asked_to_begin_there() {
+    let site = site().await;
+    let _ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    publisher.sample();
+    let mut beyond = publisher.sample().clone();
+    beyond.first = Some(1);
+    publisher.publish(&beyond).await;
+    let mark = publisher.mark(SOON).await.unwrap();
+    assert_eq!((mark.boot, mark.seq, mark.resend), (5, 0, true));
+}
+
+#[tokio::test]
+async fn a_duplicate_is_answered_with_the_mark() {
+    let site = site().await;
+    let _ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    let mut sample = publisher.sample().clone();
+    publisher.flush().await;
+    sample.first = Some(1);
+    publisher.publish(&sample).await;
+    let mark = publisher.mark(SOON).await.unwrap();
+    assert_eq!((mark.boot, mark.seq, mark.resend), (5, 1, false));
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=1));
+}
+
+#[tokio::test]
+async fn every_sample_is_there_once_after_the_ingester_was_killed() {
+    let site = site().await;
+    let mut program = site.program();
+    let mut publisher = site.publisher("a", 5).await;
+    for round in 0..30 {
+        for _ in 0..20 {
+            publisher.sample();
+        }
+        publisher.send().await;
+        publisher.mark(Duration::from_millis(60)).await;
+        if round % 10 == 5 {
+            program.kill().unwrap();
+            program.wait().unwrap();
+            program = site.program();
+        }
+    }
+    publisher.flush().await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=600));
+}
+
+#[tokio::test]
+async fn every_sample_is_there_once_after_redis_was_killed() {
+    let site = site().await;
+    let _ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    for round in 0..30 {
+        for _ in 0..20 {
+            publisher.sample();
+        }
+        publisher.send().await;
+        publisher.mark(Duration::from_millis(60)).await;
+        if round % 10 == 5 {
+            kill(site.redis_process());
+            until("redis is back", async || {
+                site.reader().nodes().await.is_ok()
+            })
+            .await;
+        }
+    }
+    publisher.flush().await;
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=600));
+}
+
+#[tokio::test]
+async fn samples_wait_while_redis_is_away_and_the_bus_stays_served() {
+    let site = site().await;
+    let mut health = site.listen(HEALTH).await;
+    let away = site.store.clone();
+    site.server.stop().await;
+    let config = hostbus_ingester::Config::default();
+    let token = hostbus_daemon::CancellationToken::new();
+    let ingester = hostbus_ingester::start(config, site.bus.clone(), away, token)
+        .await
+        .unwrap();
+    let degraded = health
+        .health(|health| health.state == HealthState::Degraded)
+        .await;
+    assert_eq!(degraded.reason.as_deref(), Some("redis is away"));
+    // It stops in time without Redis, too.
+    let begun = Instant::now();
+    ingester.stop().await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    health
+        .health(|health| health.state == HealthState::Stopped)
+        .await;
+}
+
+#[tokio::test]
+async fn hostile_payloads_are_counted_and_the_next_good_sample_is_stored() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let mut health = site.listen(HEALTH).await;
+    health
+        .health(|health| health.state == HealthState::Ok)
+        .await;
+    let hostile: [&[u8]; 6] = [
+        b"\xff",
+        b"\x9f\x01\xff",
+        b"{\"cpu\": 1}",
+        b"\xa2\x61a\x01\x61a\x01",
+        b"\xa1\x63cpu\xa1\x65load1\xf9\x7e\x00",
+        b"\xa1\x61v\x09",
+    ];
+    for payload in hostile {
+        health.publish("hostbus/v1/home/a/metrics", payload).await;
+    }
+    health.publish("hostbus/v1/home/a/status", b"perhaps").await;
+    health.publish("hostbus/v1/home/a/info", b"\x00").await;
+    health
+        .publish("hostbus/v1/home/NODE/metrics", b"\xa0")
+        .await;
+    let mut publisher = site.publisher("a", 5).await;
+    publisher.sample();
+    publisher.flush().await;
+    ingester.stop().await.unwrap();
+    let health = health
+        .health(|health| health.state == HealthState::Stopped)
+        .await;
+    assert_eq!(health.counters["refused_payloads"], 8);
+    assert_eq!(health.counters["refused_topics"], 1);
+    assert_eq!(health.counters["samples"], 1);
+}
+
+#[tokio::test]
+async fn a_sample_far_ahead_is_stored_under_our_time_with_one_event() {
+    let site = site().await;
+    let _ingester = site.ingester().await;
+    let mut events = site.listen("hostbus/v1/home/a/events").await;
+    let mut publisher = site.publisher("a", 5).await;
+    let now_ms = hostbus_daemon::clock::unix_ms();
+    for _ in 0..3 {
+        publisher.sample().ts = Some(now_ms + 3_600_000);
+    }
+    publisher.flush().await;
+    let event: Event = decode(&events.next().await.payload).unwrap();
+    assert_eq!(event.kind, "clock-ahead");
+    assert!(matches!(
+        event.details["ahead_ms"],
+        Scalar::Integer(3_590_000..=3_600_000)
+    ));
+    let range = site
+        .reader()
+        .range(&publisher.node, "cpu", 0, u64::MAX, 10)
+        .await
+        .unwrap();
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=3));
+    assert!(
+        range
+            .rows
+            .iter()
+            .all(|row| (now_ms..now_ms + 60_000).contains(&row.at_ms))
+    );
+    publisher.sample().ts = Some(now_ms + 30_000);
+    publisher.flush().await;
+    let client = redis::Client::open(site.store.url.as_deref().unwrap()).unwrap();
+    let mut redis = client.get_connection().unwrap();
+    until("the event is stored, once", async || {
+        redis::cmd("XLEN")
+            .arg("hb:{home.a}:events")
+            .query::<u64>(&mut redis)
+            .unwrap()
+            == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_sample_is_stored_by_its_time_or_by_its_arrival() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let mut health = site.listen(HEALTH).await;
+    health
+        .health(|health| health.state == HealthState::Ok)
+        .await;
+    let now_ms = hostbus_daemon::clock::unix_ms();
+    let mut sample = Sample::default();
+    let mut cpu = hostbus_wire::sample::Cpu::new();
+    cpu.load1 = Some(1.0);
+    sample.cpu = Some(cpu);
+    health
+        .publish("hostbus/v1/home/a/metrics", &encode(&sample).unwrap())
+        .await;
+    for before_ms in [1_000, 1_500, 1_000] {
+        sample.ts = Some(now_ms - before_ms);
+        health
+            .publish("hostbus/v1/home/a/metrics", &encode(&sample).unwrap())
+            .await;
+    }
+    let node = "home.a".parse().unwrap();
+    until("three rows are stored", async || {
+        site.stored(&node).await.len() == 3
+    })
+    .await;
+    ingester.stop().await.unwrap();
+    let range = site
+        .reader()
+        .range(&node, "cpu", 0, u64::MAX, 10)
+        .await
+        .unwrap();
+    let times: Vec<u64> = range.rows.iter().map(|row| row.at_ms).collect();
+    assert_eq!(times[..2], [now_ms - 1_500, now_ms - 1_000]);
+    assert!(times[2] >= now_ms);
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_written_and_confirmed_at_a_stop() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    publisher.sample();
+    publisher.flush().await;
+    for _ in 0..500 {
+        publisher.sample();
+    }
+    publisher.send().await;
+    let begun = Instant::now();
+    ingester.stop().await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    let mark = site.reader().mark(&publisher.node).await.unwrap().unwrap();
+    let stored = site.stored(&publisher.node).await;
+    assert_eq!(stored, numbers(5, 1..=mark.seq));
+    let mut told = 1;
+    while let Some(mark) = publisher.mark(Duration::from_millis(300)).await {
+        told = mark.seq;
+    }
+    assert_eq!(told, mark.seq);
+}
+
+#[tokio::test]
+async fn a_wiped_redis_is_filled_from_what_the_publishers_still_hold() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    for _ in 0..5 {
+        publisher.sample();
+    }
+    publisher.flush().await;
+    ingester.stop().await.unwrap();
+    let client = redis::Client::open(site.store.url.as_deref().unwrap()).unwrap();
+    redis::cmd("FLUSHALL")
+        .exec(&mut client.get_connection().unwrap())
+        .unwrap();
+    let _ingester = site.ingester().await;
+    for _ in 0..5 {
+        publisher.sample();
+    }
+    publisher.flush().await;
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 6..=10));
+}
+
+#[test]
+fn wrong_settings_end_the_program_with_a_sentence() {
+    let check = |arguments: &[&str], expected: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hostbus-ingester"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(expected), "{told}");
+    };
+    check(&[], "redis.url is not set");
+    check(&["--redis", "http://x"], "redis.url");
+    check(&["--redis", "redis://127.0.0.1:1", "--url", "x"], "bus.url");
+    check(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
+    check(&["--nonsense"], "--nonsense");
+}

@@ -1,0 +1,96 @@
+//! The command line of `hostbus-publisher`, and how it becomes settings.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use hostbus_client::BusConfig;
+use hostbus_daemon::config::{ConfigError, Loader};
+use hostbus_daemon::exit;
+use hostbus_daemon::logging::{LogConfig, LogError};
+use hostbus_publisher::{Config, Error};
+use serde::Deserialize;
+
+const EXAMPLES: &str = "\
+Examples:
+  hostbus-publisher once --json
+      Print one sample of this host; nothing is sent.
+  hostbus-publisher --url mqtt://broker --user home.web1 --password-file web1.secret
+      Publish this host as the identity home.web1.
+  hostbus-publisher --config /etc/hostbus/publisher.toml --interval 1
+      Take the settings from a file, and a sample each second.
+
+Every setting can come from the file or the environment too:
+  HOSTBUS_PUBLISHER__COLLECTORS__DISKS__EXCLUDE='[\"loop*\", \"sdz\"]'";
+
+/// Reads this host's vital signs and puts them on the bus
+#[derive(Debug, Parser)]
+#[command(name = "hostbus-publisher", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+    /// TOML file with the settings
+    #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Site of this host [default: home]
+    #[arg(long, value_name = "ID")]
+    site: Option<String>,
+    /// Name of this host in its site [default: from the host name]
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// Where the bus is [default: mqtt://127.0.0.1:1883]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// User name on the bus
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// File with the password for the bus
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Seconds from sample to sample [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    interval: Option<f64>,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Print one sample of this host and end
+    Once {
+        /// As JSON, the only form so far
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// All settings of the program.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) bus: BusConfig,
+    pub(crate) publisher: Config,
+    pub(crate) log: LogConfig,
+}
+
+impl Arguments {
+    /// The settings, with the flags on top.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        let password_file = self.password_file.as_ref().map(|file| file.display());
+        Loader::new()
+            .file(self.config.as_deref())
+            .flag("--site", "publisher.site", self.site.as_ref())
+            .flag("--node", "publisher.node", self.node.as_ref())
+            .flag("--url", "bus.url", self.url.as_ref())
+            .flag("--user", "bus.user", self.user.as_ref())
+            .flag("--password-file", "bus.password_file", password_file)
+            .flag("--interval", "publisher.interval_seconds", self.interval)
+            .load()
+    }
+}
+
+/// Tells a wrong setting from a failure.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    let setting = error.is::<ConfigError>()
+        || error.is::<LogError>()
+        || error.downcast_ref::<Error>().is_some_and(Error::is_setting);
+    if setting { exit::USAGE } else { exit::FAILED }
+}

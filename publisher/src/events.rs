@@ -1,0 +1,126 @@
+//! What a publisher tells on `events`, and the queue of what could not be sent yet.
+
+use std::collections::VecDeque;
+
+use hostbus_wire::Scalar;
+use hostbus_wire::committed::Committed;
+use hostbus_wire::event::{Event, Severity};
+
+/// How many events wait for a connection. When it is full the oldest goes.
+const MAX_WAITING: usize = 64;
+
+/// Events in the order in which they happened.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    waiting: VecDeque<Event>,
+}
+
+impl EventQueue {
+    pub(crate) fn push(&mut self, event: Event) {
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(event);
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Event> {
+        self.waiting.front()
+    }
+
+    pub(crate) fn remove_oldest(&mut self) {
+        self.waiting.pop_front();
+    }
+}
+
+fn event<const N: usize>(
+    ts: u64,
+    kind: &str,
+    severity: Severity,
+    message: String,
+    details: [(&str, Scalar); N],
+) -> Event {
+    let details = details
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    Event {
+        ts,
+        kind: kind.to_owned(),
+        severity,
+        message,
+        details,
+    }
+}
+
+fn text(value: &str) -> Scalar {
+    Scalar::Text(value.to_owned())
+}
+
+pub(crate) fn collector_failed(ts: u64, collector: &str, error: &str) -> Event {
+    let message = format!("the collector {collector} fails: {error}");
+    let details = [("collector", text(collector)), ("error", text(error))];
+    event(ts, "collector-failed", Severity::Warning, message, details)
+}
+
+pub(crate) fn collector_recovered(ts: u64, collector: &str) -> Event {
+    let message = format!("the collector {collector} works again");
+    event(
+        ts,
+        "collector-recovered",
+        Severity::Info,
+        message,
+        [("collector", text(collector))],
+    )
+}
+
+pub(crate) fn clock_stepped(ts: u64, step_ms: i64) -> Event {
+    let way = if step_ms < 0 { "back" } else { "forward" };
+    let message = format!("the clock was set {way} by {} ms", step_ms.unsigned_abs());
+    let details = [("step_ms", Scalar::Float(step_ms as f64))];
+    event(ts, "clock-stepped", Severity::Warning, message, details)
+}
+
+pub(crate) fn sample_cut(ts: u64, left_out: usize) -> Event {
+    let message = format!("a sample is too large: {left_out} instances are left out");
+    let details = [("left_out", Scalar::Integer(left_out as u64))];
+    event(ts, "sample-cut", Severity::Warning, message, details)
+}
+
+pub(crate) fn samples_dropped(ts: u64) -> Event {
+    let message = "the outbox is full: the oldest samples are dropped for new ones".to_owned();
+    event(ts, "samples-dropped", Severity::Error, message, [])
+}
+
+pub(crate) fn outbox_recovered(ts: u64, dropped: u64) -> Event {
+    let message = format!("the outbox has room again, {dropped} samples were dropped");
+    let details = [("dropped", Scalar::Integer(dropped))];
+    event(ts, "outbox-recovered", Severity::Info, message, details)
+}
+
+pub(crate) fn node_in_use(ts: u64, mark: &Committed) -> Event {
+    let message = "another publisher uses this node's name, and its samples are taken".to_owned();
+    event(
+        ts,
+        "node-in-use",
+        Severity::Error,
+        message,
+        [("boot", Scalar::Integer(mark.boot))],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_loses_its_oldest_event() {
+        let mut queue = EventQueue::default();
+        for ts in 0..MAX_WAITING as u64 + 3 {
+            queue.push(samples_dropped(ts));
+        }
+        assert_eq!(queue.waiting.len(), MAX_WAITING);
+        assert_eq!(queue.oldest().unwrap().ts, 3);
+        queue.remove_oldest();
+        assert_eq!(queue.oldest().unwrap().ts, 4);
+    }
+}

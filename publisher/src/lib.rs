@@ -1,0 +1,108 @@
+//! Reads a host's vital signs and puts them on the bus.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the `[publisher]` section |
+//! | [`collectors`] | what is read: one file a kind of vital sign |
+//! | `selection`, `rates` | which instances are taken; what two readings of a counter say |
+//! | `sampler`, `timeline` | one pass over all collectors; the time a sample carries |
+//! | `schedule` | when passes are made |
+//! | [`outbox`] | what is kept until the ingester's mark covers it, and what is sent next |
+//! | `uplink` | the way to the bus |
+//! | `events`, [`inventory`] | what is told besides samples |
+//! | [`error`] | what can go wrong |
+//!
+//! Readings flow one way: schedule → sampler → uplink → outbox → bus. Nothing that comes from the
+//! bus reaches a collector.
+
+pub mod collectors;
+pub mod config;
+pub mod error;
+mod events;
+pub mod inventory;
+pub mod outbox;
+mod rates;
+mod sampler;
+mod schedule;
+mod selection;
+mod timeline;
+mod uplink;
+
+use std::time::Duration;
+
+use hostbus_client::BusConfig;
+use hostbus_daemon::{CancellationToken, Running};
+use hostbus_wire::Sample;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::info;
+
+pub use config::Config;
+pub use error::Error;
+
+use sampler::Sampler;
+use uplink::Uplink;
+
+/// How many readings wait for the uplink, which takes each at once unless the connection stands
+/// still. When they are too many, samples are left out.
+const READINGS: usize = 16;
+
+/// Starts a publisher, which runs until `token` is cancelled. Needs a running tokio runtime.
+///
+/// A bus that is away is no error: samples wait in the outbox. On a stop the last samples go out,
+/// `offline` is published and the connection is closed, all within some 1.5 seconds.
+///
+/// # Errors
+/// A setting is wrong, or the host has no usable name.
+#[expect(clippy::unused_async, reason = "all components start alike")]
+pub async fn start(
+    config: Config,
+    bus: BusConfig,
+    token: CancellationToken,
+) -> Result<Running<Error>, Error> {
+    config.check()?;
+    let path = config.path()?;
+    let uplink = Uplink::open(&config, &bus, &path)?;
+    info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
+    let token = token.child_token();
+    let task = tokio::spawn(run(config, uplink, token.clone()));
+    Ok(Running::new("publisher", Vec::new(), token, task))
+}
+
+async fn run(config: Config, uplink: Uplink, token: CancellationToken) -> Result<(), Error> {
+    let (out, taken) = mpsc::channel(READINGS);
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let token = token.clone();
+        async move {
+            schedule::run(config, out, token).await;
+            Ok(())
+        }
+    });
+    tasks.spawn(uplink.run(taken, token.clone()));
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            // A death of either part is the publisher's own: whoever waits for it must know.
+            Err(death) => {
+                if let Ok(panic) = death.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One full sample of this host, from two readings `apart` from each other. Blocks that long.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn once(config: &Config, apart: Duration) -> Result<Sample, Error> {
+    config.check()?;
+    let mut sampler = Sampler::new(&config.collectors, config.interval());
+    sampler.take();
+    std::thread::sleep(apart);
+    Ok(sampler.take().sample)
+}

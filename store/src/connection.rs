@@ -1,0 +1,204 @@
+//! One connection to Redis that comes back, and which failures may be tried again.
+//!
+//! A connection that failed is dropped; the next use makes a new one. Nothing is tried again here:
+//! only the caller knows whether doing a thing twice is harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerError,
+    ServerErrorKind, Value,
+};
+use tokio::sync::Mutex;
+
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Longer than Redis ever stops for a fork or a slow disk, unless something is wrong.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// A connection to Redis. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    client: Client,
+    answer_within: Duration,
+    live: Arc<Mutex<Live>>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    connection: Option<MultiplexedConnection>,
+    /// Counts the connections, so that an old one's failure does not drop a newer one.
+    generation: u64,
+}
+
+impl Connection {
+    /// A connection as `config` says. Connects on first use.
+    ///
+    /// # Errors
+    /// The settings are wrong.
+    pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        let client = Client::open(config.address()?).map_err(|error| StoreError::Unavailable {
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            client,
+            answer_within: ANSWER_WITHIN,
+            live: Arc::default(),
+        })
+    }
+
+    /// The same settings, with a connection of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            live: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same settings with a connection of its own that waits no longer than this for an answer.
+    #[must_use]
+    pub fn answering_within(&self, wait: Duration) -> Self {
+        Self {
+            answer_within: wait,
+            ..self.another()
+        }
+    }
+
+    /// Asks Redis whether it serves.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.command(&redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Sends one command.
+    pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let (mut connection, generation) = self.connect().await?;
+        let name = name_of(command);
+        match connection.req_packed_command(command).await {
+            Ok(Value::ServerError(error)) => Err(judge(&name, &error)),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&name, &error, generation).await),
+        }
+    }
+
+    /// Sends a pipeline, and gives the reply of each command. Replies that say that Redis can't
+    /// serve now make the whole of it fail.
+    pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut connection, generation) = self.connect().await?;
+        let result = if pipeline.is_transaction() {
+            connection
+                .req_packed_commands(pipeline, pipeline.len() + 1, 1)
+                .await
+        } else {
+            connection
+                .req_packed_commands(pipeline, 0, pipeline.len())
+                .await
+        };
+        let replies = match result {
+            Ok(replies) => replies,
+            Err(error) => return Err(self.failed("a pipeline", &error, generation).await),
+        };
+        for reply in &replies {
+            if let Value::ServerError(error) = reply {
+                let error = judge("a pipeline", error);
+                if error.may_retry() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    async fn connect(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
+        let mut live = self.live.lock().await;
+        if let Some(connection) = &live.connection {
+            return Ok((connection.clone(), live.generation));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WITHIN))
+            .set_response_timeout(Some(self.answer_within));
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| explain("to connect", &error))?;
+        live.generation += 1;
+        live.connection = Some(connection.clone());
+        Ok((connection, live.generation))
+    }
+
+    /// Drops the connection that failed, unless somebody has made a new one since.
+    async fn failed(&self, command: &str, error: &RedisError, generation: u64) -> StoreError {
+        let explained = explain(command, error);
+        if matches!(explained, StoreError::Unavailable { .. }) {
+            let mut live = self.live.lock().await;
+            if live.generation == generation {
+                live.connection = None;
+            }
+        }
+        explained
+    }
+}
+
+fn name_of(command: &Cmd) -> String {
+    match command.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => "a command".to_owned(),
+    }
+}
+
+fn explain(command: &str, error: &RedisError) -> StoreError {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => StoreError::Denied {
+            reason: error.to_string(),
+        },
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            let text = error
+                .detail()
+                .map_or_else(|| error.to_string(), str::to_owned);
+            judge_code(command, error.code().unwrap_or_default(), &text)
+        }
+        _ => StoreError::Unavailable {
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// Tells what a server's refusal means for what was sent.
+fn judge(command: &str, error: &ServerError) -> StoreError {
+    judge_code(command, error.code(), error.details().unwrap_or_default())
+}
+
+fn judge_code(command: &str, code: &str, details: &str) -> StoreError {
+    let reason = format!("{code} {details}");
+    match code {
+        "OOM" | "MISCONF" | "READONLY" | "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS"
+        | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED" => {
+            StoreError::Unavailable { reason }
+        }
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => StoreError::Denied { reason },
+        _ => StoreError::Refused {
+            command: command.to_owned(),
+            reason,
+        },
+    }
+}
+
+/// Tells whether `error` is XADD's word that a stream is already past this id. The same text since
+/// streams exist, in Redis 5 to 8 and in Valkey.
+pub(crate) fn is_past(error: &ServerError) -> bool {
+    error.kind() == Some(ServerErrorKind::ResponseError)
+        && error
+            .details()
+            .is_some_and(|text| text.contains("equal or smaller"))
+}

@@ -1,0 +1,215 @@
+//! Writing what is no time series: inventory, status, events, the fields' meaning.
+//!
+//! All of it may be written twice without harm, but for events: each write is an entry.
+
+use hostbus_wire::NodePath;
+use hostbus_wire::event::{Event, Severity};
+use hostbus_wire::info::Info;
+use hostbus_wire::sample::all_fields;
+use hostbus_wire::status::Status;
+use redis::{Cmd, Pipeline, Value};
+
+use crate::config::StoreConfig;
+use crate::connection::Connection;
+use crate::error::StoreError;
+use crate::keys::{self, NodeKeys, info};
+use crate::row::{items, text};
+
+/// Writes descriptions.
+#[derive(Debug, Clone)]
+pub struct Describer {
+    connection: Connection,
+}
+
+impl Describer {
+    /// A writer with a connection of its own.
+    ///
+    /// # Errors
+    /// The settings are wrong.
+    pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: Connection::open(config)?,
+        })
+    }
+
+    /// Writes unit and meaning of every field.
+    ///
+    /// # Errors
+    /// Redis failed; may be called again.
+    pub async fn fields(&self) -> Result<(), StoreError> {
+        let mut set = redis::cmd("HSET");
+        set.arg(keys::FIELDS);
+        for (section, field) in all_fields() {
+            set.arg(format!("{section}.{}", field.name));
+            set.arg(format!("{} {}", field.unit, field.meaning));
+        }
+        self.connection.command(&set).await.map(drop)
+    }
+
+    /// Writes a node's inventory. What the former one told and this one does not is removed. The
+    /// units of fields stand in `hb:fields`, and are not repeated for each node.
+    ///
+    /// # Errors
+    /// Redis failed; may be called again.
+    pub async fn info(
+        &self,
+        node: &NodePath,
+        inventory: &Info,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let key = NodeKeys::new(node).info();
+        let told = flatten(inventory);
+        let known = self
+            .connection
+            .command(redis::cmd("HKEYS").arg(&key))
+            .await?;
+        let mut set = redis::cmd("HSET");
+        set.arg(&key);
+        for (field, value) in &told {
+            set.arg(field).arg(value);
+        }
+        let gone: Vec<&str> = items(&known)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(text)
+            .filter(|field| is_inventory(field) && told.iter().all(|(name, _)| name != field))
+            .collect();
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(set).add_command(appear(node, now_ms));
+        if !gone.is_empty() {
+            pipeline.cmd("HDEL").arg(&key).arg(gone);
+        }
+        self.all(&pipeline).await
+    }
+
+    /// Writes whether a node's publisher is connected.
+    ///
+    /// # Errors
+    /// Redis failed; may be called again.
+    pub async fn status(
+        &self,
+        node: &NodePath,
+        status: Status,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::new();
+        pipeline
+            .cmd("HSET")
+            .arg(NodeKeys::new(node).info())
+            .arg(info::STATUS)
+            .arg(status.as_str());
+        pipeline.add_command(appear(node, now_ms));
+        self.all(&pipeline).await
+    }
+
+    /// Adds an event to its node's events and to those of all nodes.
+    ///
+    /// # Errors
+    /// Redis failed; called again, the event may stand there twice.
+    pub async fn event(&self, node: &NodePath, event: &Event) -> Result<(), StoreError> {
+        let severity = match event.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        // Scalars hold nothing that JSON can't say.
+        let details = serde_json::to_string(&event.details).unwrap_or_default();
+        let mut pipeline = Pipeline::new();
+        let own = NodeKeys::new(node).events();
+        for (key, kept, of) in [
+            (own.as_str(), keys::NODE_EVENTS_KEPT, None),
+            (keys::EVENTS, keys::EVENTS_KEPT, Some(node.to_string())),
+        ] {
+            pipeline
+                .cmd("XADD")
+                .arg(key)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(kept)
+                .arg("*");
+            if let Some(node) = of {
+                pipeline.arg("node").arg(node);
+            }
+            pipeline
+                .arg("ts")
+                .arg(event.ts)
+                .arg("kind")
+                .arg(&event.kind);
+            pipeline
+                .arg("severity")
+                .arg(severity)
+                .arg("message")
+                .arg(&event.message);
+            pipeline.arg("details").arg(&details);
+        }
+        self.all(&pipeline).await
+    }
+
+    async fn all(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
+        for reply in self.connection.pipeline(pipeline).await? {
+            if let Value::ServerError(error) = reply {
+                let command = "a description".to_owned();
+                return Err(StoreError::Refused {
+                    command,
+                    reason: error.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a node among all nodes, unless a sample of it did.
+fn appear(node: &NodePath, now_ms: u64) -> Cmd {
+    let mut add = redis::cmd("ZADD");
+    add.arg(keys::NODES)
+        .arg("NX")
+        .arg(now_ms)
+        .arg(node.to_string());
+    add
+}
+
+fn is_inventory(field: &str) -> bool {
+    ![
+        info::STATUS,
+        info::COMMITTED_BOOT,
+        info::COMMITTED_SEQ,
+        info::SEEN,
+    ]
+    .contains(&field)
+}
+
+/// The inventory as fields of a hash.
+fn flatten(inventory: &Info) -> Vec<(String, String)> {
+    let texts = [
+        ("hostname", &inventory.hostname),
+        ("machine", &inventory.machine),
+        ("os", &inventory.os),
+        ("kernel", &inventory.kernel),
+        ("arch", &inventory.arch),
+        ("cpu_model", &inventory.cpu_model),
+        ("publisher", &inventory.publisher),
+    ];
+    let numbers = [
+        ("ts", Some(inventory.ts)),
+        ("cpu_cores", inventory.cpu_cores.map(u64::from)),
+        ("memory_bytes", inventory.memory_bytes),
+        ("boot_time", inventory.boot_time),
+        ("interval_ms", inventory.interval_ms.map(u64::from)),
+    ];
+    let mut fields = Vec::new();
+    for (name, text) in texts {
+        if let Some(text) = text {
+            fields.push((name.to_owned(), text.clone()));
+        }
+    }
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            fields.push((name.to_owned(), number.to_string()));
+        }
+    }
+    for (collector, state) in &inventory.collectors {
+        fields.push((format!("{}{collector}", info::COLLECTOR), state.clone()));
+    }
+    fields
+}

@@ -1,0 +1,132 @@
+//! Every key that hostbus has in Redis. No other place makes one.
+//!
+//! ```text
+//! hb:{S.N}:raw:<series>    stream      id <ms>-0, one row a sample: field -> shortest decimal text,
+//!                                      `nan` when unknown; the same fields in every row
+//! hb:{S.N}:late:<series>   sorted set  rows that came too late for the stream, by ms; a member is
+//!                                      the text `<ms> <field> <value> <field> <value> ...`
+//! hb:{S.N}:last            string      the sample written last, as JSON; expires after three
+//!                                      intervals, but not before five minutes
+//! hb:{S.N}:info            hash        the inventory, one field each; a collector's state stands in
+//!                                      `collector.<name>`; `status` online or offline;
+//!                                      `committed_boot`, `committed_seq`: the mark;
+//!                                      `seen`: ms of the last sample's arrival
+//! hb:{S.N}:series          set         names of the series: cpu, memory, filesystem:/, gpu:0
+//! hb:{S.N}:events          stream      ts, kind, severity, message, details (JSON); about 1,000
+//! hb:nodes                 sorted set  S.N by ms of the last sample's arrival
+//! hb:events                stream      the events of all nodes, with `node`; about 10,000
+//! hb:fields                hash        cpu.usage_percent -> `<unit> <meaning>`
+//! ```
+//! `S.N` is site and node. The braces make it the hash tag: all keys of a node share one slot of a
+//! Redis Cluster. Streams and late rows expire an hour after the retention, so that a dead node's
+//! rows go; its `info`, `series` and place in `hb:nodes` stay.
+
+use hostbus_wire::NodePath;
+
+/// All nodes, by the arrival of their last sample.
+pub const NODES: &str = "hb:nodes";
+/// The events of all nodes.
+pub const EVENTS: &str = "hb:events";
+/// Unit and meaning of each field.
+pub const FIELDS: &str = "hb:fields";
+
+/// About how many events of one node are kept.
+pub const NODE_EVENTS_KEPT: u32 = 1_000;
+/// About how many events of all nodes are kept.
+pub const EVENTS_KEPT: u32 = 10_000;
+
+/// Fields of a node's `info` that are no inventory.
+pub mod info {
+    /// `online` or `offline`.
+    pub const STATUS: &str = "status";
+    /// The mark's run of the publisher.
+    pub const COMMITTED_BOOT: &str = "committed_boot";
+    /// The mark's number in that run.
+    pub const COMMITTED_SEQ: &str = "committed_seq";
+    /// When the last sample arrived, in ms.
+    pub const SEEN: &str = "seen";
+    /// What the state of a collector begins with.
+    pub const COLLECTOR: &str = "collector.";
+}
+
+/// The key of the late rows that belong to the stream `raw`.
+pub(crate) fn late_of(raw: &str) -> Option<String> {
+    let (prefix, series) = raw.split_once("}:raw:")?;
+    Some(format!("{prefix}}}:late:{series}"))
+}
+
+/// The keys of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeKeys {
+    prefix: String,
+}
+
+impl NodeKeys {
+    /// The keys of `node`.
+    #[must_use]
+    pub fn new(node: &NodePath) -> Self {
+        Self {
+            prefix: format!("hb:{{{node}}}:"),
+        }
+    }
+
+    /// The stream of the series `series`.
+    #[must_use]
+    pub fn raw(&self, series: &str) -> String {
+        self.key("raw:", series)
+    }
+
+    /// The late rows of the series `series`.
+    #[must_use]
+    pub fn late(&self, series: &str) -> String {
+        self.key("late:", series)
+    }
+
+    /// The sample written last.
+    #[must_use]
+    pub fn last(&self) -> String {
+        self.key("last", "")
+    }
+
+    /// Inventory, status and mark.
+    #[must_use]
+    pub fn info(&self) -> String {
+        self.key("info", "")
+    }
+
+    /// The names of the node's series.
+    #[must_use]
+    pub fn series(&self) -> String {
+        self.key("series", "")
+    }
+
+    /// The node's events.
+    #[must_use]
+    pub fn events(&self) -> String {
+        self.key("events", "")
+    }
+
+    fn key(&self, what: &str, series: &str) -> String {
+        [&self.prefix, what, series].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stand_as_documented() {
+        let keys = NodeKeys::new(&"home.web1".parse().unwrap());
+        assert_eq!(keys.raw("filesystem:/"), "hb:{home.web1}:raw:filesystem:/");
+        assert_eq!(keys.late("cpu"), "hb:{home.web1}:late:cpu");
+        assert_eq!(
+            late_of(&keys.raw("filesystem:/}:raw:")),
+            Some(keys.late("filesystem:/}:raw:"))
+        );
+        assert_eq!(keys.last(), "hb:{home.web1}:last");
+        assert_eq!(keys.info(), "hb:{home.web1}:info");
+        assert_eq!(keys.series(), "hb:{home.web1}:series");
+        assert_eq!(keys.events(), "hb:{home.web1}:events");
+    }
+}

@@ -1,0 +1,47 @@
+//! Everything hostbus keeps in Redis: what it looks like there, writing it, reading it back.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the `[redis]` section |
+//! | [`connection`] | one connection that comes back, and which failures may be tried again |
+//! | [`facts`] | what Redis says of itself |
+//! | [`keys`] | every key, and what stands behind it |
+//! | [`mark`] | the committed mark of a node |
+//! | [`row`] | one row of a series as text, both ways |
+//! | [`chain`] | which of the samples in hand continue what Redis holds |
+//! | [`append`] | writing samples: rows first, then the mark |
+//! | [`describe`] | writing what is no time series: inventory, status, events, fields |
+//! | [`read`] | nodes, series and rows, read back |
+//! | [`scan`] | a range of one series, page by page |
+//! | [`server`] | the private redis-server of `hostbus up` |
+//!
+//! Only this crate knows Redis keys. It reads no clock: the time comes from the caller.
+
+pub mod append;
+pub mod chain;
+pub mod config;
+pub mod connection;
+pub mod describe;
+pub mod error;
+pub mod facts;
+pub mod keys;
+pub mod mark;
+pub mod read;
+pub mod row;
+pub mod scan;
+pub mod server;
+
+mod late;
+mod streams;
+
+pub use append::{Appender, Entry, Outcome, Step};
+pub use config::{Retention, StoreConfig};
+pub use connection::Connection;
+pub use describe::Describer;
+pub use error::StoreError;
+pub use facts::Facts;
+pub use mark::Mark;
+pub use read::{NodeSummary, Range, Reader};
+pub use row::{Point, Row};
+pub use scan::{Page, Scan};
+pub use server::{PrivateServer, ServerError};

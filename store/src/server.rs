@@ -1,0 +1,409 @@
+//! The private redis-server of `hostbus up`: started in its own folder, watched, stopped in order.
+//!
+//! It listens on a Unix socket that only its owner can open, keeps an append-only file, and evicts
+//! nothing. It is a child in a process group of its own, so that a Ctrl-C in the terminal does
+//! not reach it before the rest of hostbus has written what it holds. The caller keeps two of
+//! hostbus from using one folder; a server that a killed hostbus left there is taken over.
+
+mod program;
+mod settings;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use std::{fs, io};
+
+use hostbus_daemon::{Backoff, CancellationToken};
+use redis::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use thiserror::Error;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::config::StoreConfig;
+use crate::connection::Connection;
+use crate::error::StoreError;
+use crate::row::text;
+
+use self::program::Program;
+use self::settings::Settings;
+
+/// How often a server that is about to start, or to end, is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After this the log says what is waited for.
+const SAY_AFTER: Duration = Duration::from_secs(2);
+/// How long a server may say nothing at all after its start. One that loads its data says so.
+const SPEAK_WITHIN: Duration = Duration::from_secs(30);
+/// How long a server may take to write its file and end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A server that ran for so long had no trouble with its start.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// Why the private server could not be started.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// There is none on this host.
+    #[error(
+        "redis-server is not installed: run `apt-get install redis-server`, or set redis.url to a Redis that runs"
+    )]
+    Missing,
+    /// Its version can't be told.
+    #[error("failed to ask {program} for its version: {source}")]
+    Version {
+        /// The program.
+        program: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It lacks what hostbus uses.
+    #[error(
+        "{program} has version {version}, hostbus needs 6.2 or newer: install one, or set redis.url"
+    )]
+    TooOld {
+        /// The program.
+        program: &'static str,
+        /// Its version.
+        version: String,
+    },
+    /// The socket's path does not fit into a socket address.
+    #[error(
+        "the path of the socket, {}, has {bytes} bytes, and a socket's may have {}: choose a shorter data folder",
+        path.display(),
+        settings::MAX_SOCKET_PATH_BYTES
+    )]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Its folder or its settings can't be written.
+    #[error("failed to prepare {}: {source}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It can't be run.
+    #[error("failed to run {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended before it served.
+    #[error("redis-server ended at its start ({status}); its log {} ends with: {last}", log.display())]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// Its log.
+        log: PathBuf,
+        /// The log's last line.
+        last: String,
+    },
+    /// It runs, but does not answer.
+    #[error("redis-server does not answer on {}; see its log {}", socket.display(), log.display())]
+    Silent {
+        /// Its socket.
+        socket: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// A server of a former run holds the socket and won't end.
+    #[error("a redis-server of a former run still serves {} and does not end: stop it", socket.display())]
+    Orphan {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket can't be addressed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A redis-server that runs as our child. Dropping it kills the child, and what it had not yet
+/// written to its file is lost: use [`PrivateServer::stop`].
+#[derive(Debug)]
+pub struct PrivateServer {
+    url: String,
+    socket: PathBuf,
+    token: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl PrivateServer {
+    /// Starts a server with its data in `folder`, which is made if it is missing. Returns once it
+    /// serves; loading much data takes its time.
+    ///
+    /// # Errors
+    /// There is no redis-server, its folder can't be used, or it does not come up.
+    pub async fn start(folder: &Path) -> Result<Self, ServerError> {
+        let program = Program::find().await?;
+        let settings = Settings::write(folder)?;
+        let url = settings.url();
+        let config = StoreConfig {
+            url: Some(url.clone()),
+            ..StoreConfig::default()
+        };
+        let connection = Connection::open(&config)?.answering_within(ANSWER_WITHIN);
+        let token = CancellationToken::new();
+        let socket = settings.socket.clone();
+        let mut keeper = Keeper {
+            program,
+            settings,
+            connection,
+        };
+        keeper.end_orphan().await?;
+        let child = keeper.launch().await?;
+        let task = tokio::spawn(keeper.keep(child, token.clone()));
+        Ok(Self {
+            url,
+            socket,
+            token,
+            task: Some(task),
+        })
+    }
+
+    /// Its address, for `redis.url`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Has it write its file and end; kills it if it takes too long.
+    pub async fn stop(mut self) {
+        self.token.cancel();
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            error!(%error, "the keeper of redis-server failed");
+        }
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        // The child dies with the task that owns it.
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Starts, watches and ends the child.
+struct Keeper {
+    program: Program,
+    settings: Settings,
+    connection: Connection,
+}
+
+impl Keeper {
+    /// Keeps a server running until the token is cancelled, then ends it.
+    async fn keep(self, first: Child, token: CancellationToken) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut running = Some(first);
+        loop {
+            if let Some(mut child) = running.take() {
+                let begun = Instant::now();
+                tokio::select! {
+                    status = child.wait() => {
+                        let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+                        warn!(status, "redis-server ended by itself, starting it again");
+                    }
+                    () = token.cancelled() => return self.end(child).await,
+                }
+                if begun.elapsed() > SETTLED_AFTER {
+                    backoff.reset();
+                }
+            }
+            tokio::select! {
+                () = sleep(backoff.next_wait()) => {}
+                () = token.cancelled() => return,
+            }
+            tokio::select! {
+                launched = self.launch() => match launched {
+                    Ok(child) => running = Some(child),
+                    Err(error) => error!(%error, "failed to start redis-server again"),
+                },
+                // A child that still loads is killed, which harms nothing.
+                () = token.cancelled() => return,
+            }
+        }
+    }
+
+    /// Runs the child and waits until it serves.
+    async fn launch(&self) -> Result<Child, ServerError> {
+        let program = self.program.name;
+        let mut child = Command::new(program)
+            .arg(&self.settings.file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| ServerError::Spawn { program, source })?;
+        let begun = Instant::now();
+        let mut said = false;
+        let mut spoke = begun;
+        loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                let log = self.settings.log.clone();
+                return Err(ServerError::Ended {
+                    status,
+                    last: last_line(&log),
+                    log,
+                });
+            }
+            match self.answer().await {
+                Answer::Serves => break,
+                Answer::Loads => spoke = Instant::now(),
+                Answer::Nothing if spoke.elapsed() > SPEAK_WITHIN => {
+                    let (socket, log) = (self.settings.socket.clone(), self.settings.log.clone());
+                    return Err(ServerError::Silent { socket, log });
+                }
+                Answer::Nothing => {}
+            }
+            if !said && begun.elapsed() > SAY_AFTER {
+                said = true;
+                info!("waiting for redis-server to load its data");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        info!(
+            program,
+            version = self.program.version,
+            socket = %self.settings.socket.display(),
+            "private redis-server is up"
+        );
+        Ok(child)
+    }
+
+    async fn answer(&self) -> Answer {
+        match self.connection.ping().await {
+            Ok(()) => Answer::Serves,
+            Err(StoreError::Unavailable { reason }) if reason.contains("LOADING") => Answer::Loads,
+            Err(_) => Answer::Nothing,
+        }
+    }
+
+    /// Has the child write its file and end.
+    async fn end(&self, mut child: Child) {
+        self.shut_down().await;
+        match timeout(END_WITHIN, child.wait()).await {
+            Ok(_) => info!("private redis-server has ended"),
+            Err(_) => {
+                warn!("redis-server does not end, killing it");
+                let _ = child.kill().await;
+            }
+        }
+    }
+
+    /// Ends a server that a killed hostbus left behind.
+    async fn end_orphan(&mut self) -> Result<(), ServerError> {
+        if matches!(self.answer().await, Answer::Nothing) {
+            return Ok(());
+        }
+        let process = self.process().await;
+        warn!(
+            process,
+            "a redis-server of a former run is still there, ending it"
+        );
+        self.shut_down().await;
+        if self.is_silent_within(END_WITHIN, process).await {
+            return Ok(());
+        }
+        if let Some(pid) = process
+            .filter(|process| is_redis(*process))
+            .and_then(Pid::from_raw)
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if self.is_silent_within(ANSWER_WITHIN, process).await {
+            return Ok(());
+        }
+        Err(ServerError::Orphan {
+            socket: self.settings.socket.clone(),
+        })
+    }
+
+    /// Waits until nobody answers, and the process is gone so that its file is written.
+    async fn is_silent_within(&self, wait: Duration, process: Option<i32>) -> bool {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            let gone = process.is_none_or(|process| !is_redis(process));
+            if gone && matches!(self.answer().await, Answer::Nothing) {
+                return true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+
+    /// The process id of whoever serves the socket.
+    async fn process(&self) -> Option<i32> {
+        let reply = self
+            .connection
+            .command(redis::cmd("INFO").arg("server"))
+            .await
+            .ok()?;
+        let line = text(&reply)?
+            .lines()
+            .find_map(|line| line.strip_prefix("process_id:"));
+        line?.trim().parse().ok()
+    }
+
+    /// `NOSAVE` leaves out the snapshot only: the append-only file is written and synced.
+    async fn shut_down(&self) {
+        // It closes the connection instead of answering.
+        let answer: Result<Value, _> = self
+            .connection
+            .command(redis::cmd("SHUTDOWN").arg("NOSAVE"))
+            .await;
+        if let Err(StoreError::Refused { reason, .. }) = answer {
+            warn!(reason, "redis-server refuses to shut down");
+        }
+    }
+}
+
+enum Answer {
+    Serves,
+    Loads,
+    Nothing,
+}
+
+/// Tells whether this process is a Redis that lives: process ids are used again, and one that has
+/// ended stays in the table, without a command line, until its parent looks.
+fn is_redis(process: i32) -> bool {
+    let read = |what: &str| fs::read_to_string(format!("/proc/{process}/{what}"));
+    read("comm").is_ok_and(|name| name.starts_with("redis") || name.starts_with("valkey"))
+        && read("cmdline").is_ok_and(|line| !line.is_empty())
+}
+
+fn last_line(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines()
+        .rev()
+        .find(|line| !line.is_empty())
+        .unwrap_or("nothing")
+        .to_owned()
+}
+
+/// Makes a folder that only its owner can enter.
+fn private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
