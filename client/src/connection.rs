@@ -17,8 +17,11 @@ use tracing::{error, info, warn};
 use crate::config::BusConfig;
 use crate::error::ClientError;
 
-/// The largest packet we take or send, in bytes: a payload of the contract with room to spare.
-const MAX_PACKET_BYTES: usize = 1024 * 1024;
+/// The largest packet we take, in bytes. A packet beyond it breaks the connection, and a retained one
+/// would do so again at each return, so this lies far above what brokers let pass by default.
+const MAX_INCOMING_BYTES: usize = 64 * 1024 * 1024;
+/// The largest packet we send, in bytes: a payload of the contract with room to spare.
+const MAX_OUTGOING_BYTES: usize = 1024 * 1024;
 /// How many events wait for the component, and how many publishes for the socket. When the events
 /// are full the connection reads no more until the component takes some; when the publishes are
 /// full [`Sender::publish`] waits.
@@ -107,7 +110,7 @@ impl Connection {
             config.keep_alive_seconds.clamp(5, 3600).into(),
         ))
         .set_clean_session(true)
-        .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        .set_max_packet_size(MAX_INCOMING_BYTES, MAX_OUTGOING_BYTES);
         if let Some((user, password)) = config.credentials()? {
             mqtt.set_credentials(user, password.reveal());
         }

@@ -81,15 +81,21 @@ impl Intake {
             Feedback::Recovered(path, mark) => self.recovered(&path, mark),
             Feedback::Away => self.nodes.values_mut().for_each(Node::forget),
             Feedback::Back => {
-                for node in self.nodes.values_mut().filter(|node| node.missed) {
+                for node in self
+                    .nodes
+                    .values_mut()
+                    .filter(|node| node.missed_boot.is_some())
+                {
                     recover(node, &self.queue);
                 }
             }
             Feedback::Broken(path) => {
                 if let Some(node) = self.nodes.get_mut(&*path) {
                     info!(node = %path, "redis holds less than it said, asking for the samples again");
+                    if let Standing::Known(order) = &node.standing {
+                        node.missed_boot = order.accepted().map(|mark| mark.boot);
+                    }
                     node.forget();
-                    node.missed = true;
                     recover(node, &self.queue);
                 }
             }
@@ -131,7 +137,7 @@ impl Intake {
             tell(&self.events, node, event);
         }
         let Some(room) = self.queue.room(bytes) else {
-            node.missed = true;
+            node.missed_boot = sample.boot.or(node.missed_boot);
             add(&self.counters.refused_queue_full, 1);
             return;
         };
@@ -149,12 +155,12 @@ impl Intake {
             Standing::Known(_) => judge(node, waiting, &self.queue, &self.counters),
             Standing::Recovering(others) => {
                 if !waiting.wait(others) {
-                    node.missed = true;
+                    node.missed_boot = Some(place.boot);
                     add(&self.counters.refused_redis_away, 1);
                 }
             }
             Standing::Unknown if self.counters.redis_away() => {
-                node.missed = true;
+                node.missed_boot = Some(place.boot);
                 add(&self.counters.refused_redis_away, 1);
             }
             Standing::Unknown => {
@@ -162,7 +168,7 @@ impl Intake {
                 if let Standing::Recovering(others) = &mut node.standing {
                     waiting.wait(others);
                 } else {
-                    node.missed = true;
+                    node.missed_boot = Some(place.boot);
                     add(&self.counters.refused_queue_full, 1);
                 }
             }
@@ -176,14 +182,12 @@ impl Intake {
         for waiting in node.recovered(mark) {
             judge(node, waiting, &self.queue, &self.counters);
         }
-        if let (true, Some(mark)) = (node.missed, mark) {
-            node.missed = false;
-            if node.may_ask(Instant::now()) {
-                // Without a place in the queue the next sample's gap asks.
-                let _ = self
-                    .queue
-                    .put(Work::Answer(Arc::clone(&node.path), Answer::Resend(mark)));
-            }
+        if let Some(boot) = node.missed_boot.take()
+            && node.may_ask(Instant::now())
+        {
+            let after = Answer::Resend(Mark { boot, seq: 0 });
+            // Without a place in the queue the next sample's gap asks.
+            let _ = self.queue.put(Work::Answer(Arc::clone(&node.path), after));
         }
     }
 
@@ -290,7 +294,7 @@ fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) 
     let now = Instant::now();
     match order.judge(place) {
         Verdict::Take { .. } if counters.redis_away() => {
-            node.missed = true;
+            node.missed_boot = Some(place.boot);
             add(&counters.refused_redis_away, 1);
         }
         Verdict::Take { step, skipped } => {
@@ -338,7 +342,7 @@ fn put(
     };
     let put = queue.put(Work::Write(Box::new(entry), room));
     if !put {
-        node.missed = true;
+        node.missed_boot = step.map(|step| step.mark.boot).or(node.missed_boot);
         add(&counters.refused_queue_full, 1);
     }
     put

@@ -27,8 +27,8 @@ pub struct Node {
     pub path: Arc<NodePath>,
     /// How much is known of its order.
     pub standing: Standing,
-    /// A sample of it was refused though nothing was wrong with it.
-    pub missed: bool,
+    /// The run whose samples were refused though nothing was wrong with them, to be asked for.
+    pub missed_boot: Option<u64>,
     /// It was told that it has too many series.
     pub told_excess: bool,
     asked_at: Option<Instant>,
@@ -79,7 +79,7 @@ impl Node {
         Self {
             path,
             standing: Standing::Unknown,
-            missed: false,
+            missed_boot: None,
             told_excess: false,
             asked_at: None,
             answered_at: None,

@@ -45,6 +45,12 @@ impl Order {
         Self { accepted: mark }
     }
 
+    /// The last sample that was accepted.
+    #[must_use]
+    pub fn accepted(&self) -> Option<Mark> {
+        self.accepted
+    }
+
     /// Tells what to do with the sample at `place`.
     #[must_use]
     pub fn judge(&self, place: Place) -> Verdict {

@@ -128,27 +128,50 @@ async fn every_sample_is_there_once_after_redis_was_killed() {
 
 #[tokio::test]
 async fn samples_wait_while_redis_is_away_and_the_bus_stays_served() {
-    let site = site().await;
+    let mut site = site().await;
     let mut health = site.listen(HEALTH).await;
-    let away = site.store.clone();
-    site.server.stop().await;
-    let config = hostbus_ingester::Config::default();
-    let token = hostbus_daemon::CancellationToken::new();
-    let ingester = hostbus_ingester::start(config, site.bus.clone(), away, token)
-        .await
-        .unwrap();
+    site.stop_redis().await;
+    let ingester = site.ingester().await;
     let degraded = health
         .health(|health| health.state == HealthState::Degraded)
         .await;
     assert_eq!(degraded.reason.as_deref(), Some("redis is away"));
-    // It stops in time without Redis, too.
+    let mut publisher = site.publisher("a", 5).await;
+    for _ in 0..300 {
+        publisher.sample();
+        publisher.send().await;
+    }
+    assert_eq!(publisher.mark(Duration::from_millis(300)).await, None);
+    site.start_redis().await;
+    // Nobody sends anything: it asks by itself for what it refused.
+    let mark = publisher.mark(SOON).await.unwrap();
+    assert!(mark.resend && mark.seq < 300, "{mark:?}");
+    publisher.flush().await;
+    assert_eq!(site.stored(&publisher.node).await, numbers(5, 1..=300));
+    health
+        .health(|health| health.state == HealthState::Ok)
+        .await;
+    ingester.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn it_stops_in_time_without_redis() {
+    let mut site = site().await;
+    let mut health = site.listen(HEALTH).await;
+    let ingester = site.ingester().await;
+    let mut publisher = site.publisher("a", 5).await;
+    publisher.sample();
+    publisher.flush().await;
+    site.stop_redis().await;
+    publisher.sample();
+    publisher.send().await;
+    health
+        .health(|health| health.state == HealthState::Degraded)
+        .await;
     let begun = Instant::now();
     ingester.stop().await.unwrap();
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begun.elapsed()
-    );
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
     health
         .health(|health| health.state == HealthState::Stopped)
         .await;

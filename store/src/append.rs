@@ -12,12 +12,15 @@
 //! After a failure nothing is known of what Redis did. The writer then forgets all it remembers,
 //! and reads the marks again before the next write.
 
+mod whole;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hostbus_wire::{NodePath, Sample};
+use hostbus_wire::NodePath;
 use redis::{Cmd, Pipeline, RedisWrite, Value};
 
+use crate::batch::{Entry, Outcome};
 use crate::chain::{Link, link};
 use crate::config::{Retention, StoreConfig};
 use crate::connection::{Connection, is_past};
@@ -25,10 +28,8 @@ use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
 use crate::late::{self, Refusal};
 use crate::mark::Mark;
-use crate::row::{bytes, id_ms, items, text, write_value};
+use crate::row::{bytes, items, text, write_value};
 use crate::streams::NodeStreams;
-
-pub use crate::chain::Step;
 
 /// About how many commands go to Redis at once: enough to cost little each, few enough that the
 /// replies of one pipeline stay small.
@@ -39,53 +40,6 @@ const EXPIRE_AFTER_SECONDS: u64 = 3600;
 const LAST_SECONDS: u64 = 300;
 /// The interval of a publisher that does not tell its own.
 const DEFAULT_INTERVAL_MS: u64 = 10_000;
-/// How often a transaction is tried when the mark moves under it.
-const TRANSACTION_TRIES: usize = 3;
-
-/// A sample to be written.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Whose it is.
-    pub node: Arc<NodePath>,
-    /// The time it is stored under, in milliseconds since 1970-01-01 UTC.
-    pub at_ms: u64,
-    /// That time is the ingester's, not the sample's.
-    pub own_time: bool,
-    /// The sample.
-    pub sample: Sample,
-    /// Its place among the node's samples; `None` from a publisher that keeps none.
-    pub step: Option<Step>,
-}
-
-/// What became of the samples of one write.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Samples written.
-    pub samples: u64,
-    /// Samples that the mark in Redis covers: they were written before.
-    pub stored_before: u64,
-    /// Rows written, late ones included.
-    pub rows: u64,
-    /// Known values in these rows.
-    pub points: u64,
-    /// Rows that were there already.
-    pub duplicate_rows: u64,
-    /// Rows put among the late ones.
-    pub late_rows: u64,
-    /// Rows that Redis refuses, of any kind.
-    pub refused_rows: u64,
-    /// Why it refused the last of them.
-    pub refusal: Option<String>,
-    /// Rows of series beyond the limit of their node.
-    pub excess_rows: u64,
-    /// Nodes that have such rows.
-    pub excess_nodes: Vec<Arc<NodePath>>,
-    /// Nodes whose samples do not continue what Redis holds. They were not written; their order
-    /// must be read again from Redis.
-    pub broken: Vec<Arc<NodePath>>,
-    /// The new mark of each node that has one.
-    pub marks: Vec<(Arc<NodePath>, Mark)>,
-}
 
 /// Writes samples. The only writer of its nodes.
 #[derive(Debug)]
@@ -385,86 +339,6 @@ impl Appender {
         late::put_aside(&self.connection, &past, cutoff_ms, expiry, outcome).await
     }
 
-    /// Writes one sample and its mark in one transaction.
-    async fn write_whole(
-        &mut self,
-        entry: &Entry,
-        now_ms: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(), StoreError> {
-        let Some(mark) = entry.step.map(|step| step.mark) else {
-            return Ok(());
-        };
-        let (mut rows, mut owners) = (Pipeline::new(), Vec::new());
-        self.add_rows(entry, now_ms, &mut rows, &mut owners, outcome);
-        let keys = NodeKeys::new(&entry.node);
-        let expiry = self
-            .retention
-            .raw_seconds
-            .saturating_add(EXPIRE_AFTER_SECONDS);
-        for _ in 0..TRANSACTION_TRIES {
-            let mut look = Pipeline::new();
-            look.cmd("WATCH").arg(keys.info());
-            look.add_command(mark_query(&keys));
-            for (command, _) in added_rows(&rows, &owners) {
-                look.cmd("XREVRANGE")
-                    .arg(late::key_of(command))
-                    .arg("+")
-                    .arg("-")
-                    .arg("COUNT")
-                    .arg(1);
-            }
-            let seen = self.connection.pipeline(&look).await?;
-            if seen
-                .get(1)
-                .and_then(read_mark)
-                .is_some_and(|have| mark <= have)
-            {
-                outcome.stored_before += 1;
-                self.connection.command(&redis::cmd("UNWATCH")).await?;
-                return Ok(());
-            }
-            let mut whole = Pipeline::new();
-            whole.atomic();
-            let mut late_rows = 0;
-            let mut tops = seen.iter().skip(2).map(newest_ms);
-            for (command, owner) in rows.cmd_iter().zip(&owners) {
-                let past = owner.is_some()
-                    && tops
-                        .next()
-                        .flatten()
-                        .is_some_and(|newest| newest >= entry.at_ms);
-                if past {
-                    late_rows += 1;
-                    late::add(&mut whole, command, entry.at_ms, expiry);
-                } else {
-                    whole.add_command(command.clone());
-                }
-            }
-            set_mark(whole.cmd("HSET").arg(keys.info()), mark);
-            let replies = self.connection.pipeline(&whole).await?;
-            match replies.first() {
-                Some(Value::Array(replies)) => {
-                    for reply in replies {
-                        if let Value::ServerError(error) = reply {
-                            outcome.refused_rows += 1;
-                            outcome.refusal = Some(error.to_string());
-                        }
-                    }
-                    outcome.rows += owners.iter().flatten().count() as u64;
-                    outcome.late_rows += late_rows;
-                    return Ok(());
-                }
-                // The mark moved: a write from before an interruption arrived only now.
-                Some(Value::Nil) => {}
-                _ => return Err(StoreError::reply("EXEC")),
-            }
-        }
-        Err(StoreError::Unavailable {
-            reason: "the mark keeps moving".to_owned(),
-        })
-    }
-
     /// Writes marks, `last` and `seen` for samples whose rows are all there.
     async fn conclude(
         &mut self,
@@ -548,21 +422,6 @@ fn set_mark(command: &mut Pipeline, mark: Mark) {
         .arg(mark.boot)
         .arg(info::COMMITTED_SEQ)
         .arg(mark.seq);
-}
-
-/// The commands of `rows` that add a row.
-fn added_rows<'p, 'e>(
-    rows: &'p Pipeline,
-    owners: &'p [Option<&'e Entry>],
-) -> impl Iterator<Item = (&'p Cmd, &'e Entry)> {
-    rows.cmd_iter()
-        .zip(owners)
-        .filter_map(|(command, owner)| Some((command, (*owner)?)))
-}
-
-/// The time of the newest row in a reply of XREVRANGE.
-fn newest_ms(reply: &Value) -> Option<u64> {
-    id_ms(text(items(items(reply)?.first()?)?.first()?)?)
 }
 
 fn set_last(keys: &NodeKeys, entry: &Entry) -> Cmd {

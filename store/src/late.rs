@@ -2,7 +2,7 @@
 
 use redis::{Arg, Cmd, Pipeline, Value};
 
-use crate::append::{Entry, Outcome};
+use crate::batch::{Entry, Outcome};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys;

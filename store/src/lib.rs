@@ -9,6 +9,7 @@
 //! | [`mark`] | the committed mark of a node |
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
+//! | [`batch`] | samples to be written, and what became of them |
 //! | [`append`] | writing samples: rows first, then the mark |
 //! | [`describe`] | writing what is no time series: inventory, status, events, fields |
 //! | [`read`] | nodes, series and rows, read back |
@@ -18,6 +19,7 @@
 //! Only this crate knows Redis keys. It reads no clock: the time comes from the caller.
 
 pub mod append;
+pub mod batch;
 pub mod chain;
 pub mod config;
 pub mod connection;
@@ -34,7 +36,9 @@ pub mod server;
 mod late;
 mod streams;
 
-pub use append::{Appender, Entry, Outcome, Step};
+pub use append::Appender;
+pub use batch::{Entry, Outcome};
+pub use chain::Step;
 pub use config::{Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::Describer;

@@ -461,3 +461,44 @@ async fn every_sample_is_there_once_after_redis_was_killed_in_mid_stream() {
         assert_eq!(fixture.reader().mark(node).await.unwrap(), Some(mark(600)));
     }
 }
+
+#[tokio::test]
+async fn another_sample_at_a_time_that_is_taken_is_kept_too() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let mut appender = fixture.appender();
+    let same_time = Entry {
+        at_ms: at(1),
+        ..entry(&a, 2)
+    };
+    let outcome = appender
+        .write(&[entry(&a, 1), same_time], at(2))
+        .await
+        .unwrap();
+    // Cores and filesystem are the same in both samples: one row says as much as two.
+    assert_eq!((outcome.late_rows, outcome.duplicate_rows), (2, 2));
+    assert_eq!(numbers(&fixture.reader(), &a).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_write_that_arrives_after_all_is_not_repeated_under_another_time() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let mut appender = fixture.appender();
+    appender.write(&entries(&a, 1..=2), at(2)).await.unwrap();
+    // As a transaction from before an interruption leaves it, which we believe undone.
+    redis::cmd("HSET")
+        .arg("hb:{home.a}:info")
+        .arg("committed_seq")
+        .arg(3)
+        .exec(&mut fixture.redis())
+        .unwrap();
+    let ahead = Entry {
+        own_time: true,
+        ..entry(&a, 3)
+    };
+    let outcome = appender.write(&[ahead], at(3)).await.unwrap();
+    assert_eq!((outcome.stored_before, outcome.rows), (1, 0));
+    assert_eq!(numbers(&fixture.reader(), &a).await, [1, 2]);
+    assert_eq!(fixture.reader().mark(&a).await.unwrap(), Some(mark(3)));
+}
