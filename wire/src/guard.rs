@@ -260,6 +260,10 @@ impl<'b> Scan<'b> {
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a table of cases reads better"
+    )]
     fn check_is(bytes: &[u8], expected: Result<(), Violation>) {
         assert_eq!(
             check(bytes),

@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 fn name(text: &str) -> hostbus_wire::Name {
-    text.parse().unwrap()
+    text.parse().expect("the name of a test is well formed")
 }
 
 fn small() -> Sample {
