@@ -4,7 +4,7 @@ use std::io::Write;
 
 use hostbus_client::{Event, Message};
 use hostbus_daemon::{CancellationToken, clock, exit, shutdown};
-use hostbus_wire::{Kind, QoS, TopicRoot, codec, pattern, topic};
+use hostbus_wire::{Kind, QoS, TopicRoot, codec, pattern, table};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -92,7 +92,7 @@ fn readable(root: &TopicRoot, topic: &str, payload: &[u8]) -> Result<String, Str
     if payload.is_empty() {
         return Ok("null".to_owned());
     }
-    match topic::kind_of(root, topic) {
+    match table::kind_of(root, topic) {
         Some(Kind::Status | Kind::Rule) => std::str::from_utf8(payload)
             .map(|text| json!(text).to_string())
             .map_err(|error| error.to_string()),

@@ -4,75 +4,10 @@
 //! act on the whole bus. The admin may do everything, outside the root too. Who reads `metrics`
 //! also reads the broker's own `$SYS` topics. The will is a publish like any other.
 
-use serde::{Deserialize, Serialize};
-
-use crate::ids::{NodeId, NodePath, SiteId};
 use crate::pattern::{Pattern, Reach};
-use crate::topic::{Kind, TABLE, TopicRoot};
-
-/// What a client is on the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Writes one node's topics.
-    Publisher,
-    /// Asks to become a publisher.
-    Joining,
-    /// Carries samples into Redis and publishes the committed marks.
-    Ingester,
-    /// Turns samples into alerts.
-    Notifier,
-    /// Reads what hosts tell.
-    Viewer,
-    /// A viewer who also acknowledges and silences.
-    Operator,
-    /// May do everything.
-    Admin,
-}
-
-/// Who a client is, once it is authenticated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "role")]
-pub enum Identity {
-    /// The publisher of one node.
-    Publisher {
-        /// Its node.
-        node: NodePath,
-    },
-    /// A client that asks to join.
-    Joining {
-        /// The site it wants to join.
-        site: SiteId,
-        /// The id of its request, from its token; it has the shape of a node id.
-        id: NodeId,
-    },
-    /// The ingester.
-    Ingester,
-    /// The notifier.
-    Notifier,
-    /// A viewer.
-    Viewer,
-    /// An operator.
-    Operator,
-    /// An admin.
-    Admin,
-}
-
-impl Identity {
-    /// The role of this identity.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        match self {
-            Self::Publisher { .. } => Role::Publisher,
-            Self::Joining { .. } => Role::Joining,
-            Self::Ingester => Role::Ingester,
-            Self::Notifier => Role::Notifier,
-            Self::Viewer => Role::Viewer,
-            Self::Operator => Role::Operator,
-            Self::Admin => Role::Admin,
-        }
-    }
-}
+use crate::role::{Identity, Role};
+use crate::root::TopicRoot;
+use crate::table::{Kind, Row, TABLE};
 
 /// How much of a subscription is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +51,7 @@ impl Access {
                 .replace("{id}", id.as_str()),
             _ => shape.to_owned(),
         };
-        let patterns = |chosen: fn(&crate::topic::Row) -> &'static [Role]| {
+        let patterns = |chosen: fn(&Row) -> &'static [Role]| {
             TABLE
                 .iter()
                 .filter(|row| chosen(row).contains(&role))

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::guard::{self, Violation};
-use crate::sample::SampleError;
+use crate::sample::error::SampleError;
 use crate::scalar::Json;
 
 /// Why a payload could not be read.

@@ -16,8 +16,10 @@ pub const MAX_DEPTH: usize = 8;
 pub const MAX_KEY_BYTES: usize = 128;
 /// The longest text or byte string in bytes.
 pub const MAX_TEXT_BYTES: usize = 4096;
+/// The most numbers that a sample may carry in its sections.
+pub const MAX_POINTS: usize = 4096;
 /// The most numbers in one payload: a sample's points and its head.
-pub const MAX_NUMBERS: usize = crate::sample::MAX_POINTS + 8;
+pub const MAX_NUMBERS: usize = MAX_POINTS + 8;
 /// The most keys of one map.
 pub const MAX_KEYS: usize = 1024;
 

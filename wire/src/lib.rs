@@ -3,8 +3,10 @@
 //! | module | owns |
 //! |---|---|
 //! | [`ids`] | site and node names, and the names of instances |
-//! | [`topic`] | the topics: the one table of shape, QoS, retained, durable, writers and readers |
+//! | [`table`] | every topic: shape, QoS, retained, durable, writers and readers |
+//! | [`root`], [`topic`] | topics as text, both ways |
 //! | [`pattern`] | matching of topics and of subscription filters against the table's shapes |
+//! | [`role`] | what clients are on the bus |
 //! | [`access`] | what one identity may publish, subscribe to and receive |
 //! | [`number`] | how numbers travel: rounding, the shortest float, the shortest decimal text |
 //! | [`sample`] | `metrics`: the sample, its sections and their series |
@@ -31,18 +33,24 @@ pub mod ids;
 pub mod info;
 pub mod number;
 pub mod pattern;
+pub mod role;
+pub mod root;
 pub mod sample;
 pub mod status;
+pub mod table;
 pub mod topic;
 
 mod scalar;
 mod section;
 
-pub use access::{Access, Coverage, Identity, Role};
+pub use access::{Access, Coverage};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use field::{Field, FieldKind, Unit};
 pub use ids::{IdError, Name, NodeId, NodePath, SiteId};
 pub use number::Value;
+pub use role::{Identity, Role};
+pub use root::{RootError, TopicRoot};
 pub use sample::{Sample, Series};
 pub use scalar::Scalar;
-pub use topic::{Kind, NodeTopic, QoS, SiteTopic, Topic, TopicError, TopicRoot};
+pub use table::{Kind, QoS};
+pub use topic::{NodeTopic, SiteTopic, Topic, TopicError};

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 
 use crate::ids::is_id;
 
+/// The longest topic that MQTT allows, in bytes.
+pub const MAX_TOPIC_BYTES: usize = 65_535;
+
 /// A shape of topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern<'p> {
@@ -138,7 +141,7 @@ pub fn filter_matches(filter: &str, topic: &str) -> bool {
 /// `#` is the last.
 #[must_use]
 pub fn is_filter(filter: &str) -> bool {
-    if filter.is_empty() || filter.len() > crate::topic::MAX_TOPIC_BYTES || filter.contains('\0') {
+    if filter.is_empty() || filter.len() > MAX_TOPIC_BYTES || filter.contains('\0') {
         return false;
     }
     let mut levels = filter.split('/').peekable();

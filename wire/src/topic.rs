@@ -1,232 +1,24 @@
-//! The topics: the one table of their shape, delivery and rights, and their text both ways.
+//! Topics as text, both ways.
 //!
 //! ```text
 //! hostbus/v1/<site>/<node>/<what>      a node's own topics
 //! hostbus/v1/<site>/_<system>/...      the site's topics
 //! ^ the root, configurable
 //! ```
-//! An instance in an alert's topic is percent-encoded: `/data` stands as `%2Fdata`.
+//! What each means, and who may write and read it, stands in [`crate::table`]. An instance in an
+//! alert's topic is percent-encoded: `/data` stands as `%2Fdata`.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::access::Role::{self, Ingester, Joining, Notifier, Operator, Publisher, Viewer};
 use crate::ids::{IdError, NodePath, SiteId};
-use crate::pattern::Pattern;
-
-/// The longest topic that MQTT allows, in bytes.
-pub const MAX_TOPIC_BYTES: usize = 65_535;
-
-/// The quality of service a topic is published with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QoS {
-    /// At most once.
-    AtMostOnce = 0,
-    /// At least once.
-    AtLeastOnce = 1,
-    /// Exactly once.
-    ExactlyOnce = 2,
-}
-
-/// What kind of topic it is: one row of [`TABLE`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the table tells each row's meaning")]
-pub enum Kind {
-    Metrics,
-    Status,
-    Info,
-    Details,
-    Events,
-    Committed,
-    Alert,
-    InstanceAlert,
-    ConfigDesired,
-    ConfigReported,
-    Command,
-    Reply,
-    EnrolRequest,
-    EnrolGrant,
-    Rule,
-    Silence,
-    Admin,
-    AdminReply,
-    System,
-}
-
-/// One row of the contract's table.
-#[derive(Debug)]
-pub struct Row {
-    /// The kind of topic.
-    pub kind: Kind,
-    /// Its shape below the root. `{site}`, `{node}` and `{id}` stand for one level each, `+` for
-    /// any one level. A publisher's `{site}/{node}` and a joining client's `{id}` are its own.
-    pub shape: &'static str,
-    /// What its payload is.
-    pub payload: &'static str,
-    /// The quality of service it is published with.
-    pub qos: QoS,
-    /// Whether it is published as retained.
-    pub retain: bool,
-    /// Whether the broker keeps it on disk: the retained message, and what waits for an absent
-    /// session.
-    pub durable: bool,
-    /// The roles that may publish it, besides the admin who may publish all.
-    pub writers: &'static [Role],
-    /// The roles that may read it, besides the admin who may read all.
-    pub readers: &'static [Role],
-}
-
-const READERS: &[Role] = &[Ingester, Notifier, Viewer, Operator];
-
-const fn row(
-    kind: Kind,
-    shape: &'static str,
-    payload: &'static str,
-    (qos, retain, durable): (QoS, bool, bool),
-    writers: &'static [Role],
-    readers: &'static [Role],
-) -> Row {
-    Row {
-        kind,
-        shape,
-        payload,
-        qos,
-        retain,
-        durable,
-        writers,
-        readers,
-    }
-}
-
-const LIVE: (QoS, bool, bool) = (QoS::AtMostOnce, true, false);
-const STATE: (QoS, bool, bool) = (QoS::AtLeastOnce, true, true);
-const MESSAGE: (QoS, bool, bool) = (QoS::AtLeastOnce, false, true);
-
-/// The contract: every topic with its delivery and its rights.
-#[rustfmt::skip]
-pub const TABLE: &[Row] = &[
-    row(Kind::Metrics,        "{site}/{node}/metrics",         "Sample, CBOR",               LIVE,    &[Publisher],          READERS),
-    row(Kind::Status,         "{site}/{node}/status",          "`online` or `offline`, text", STATE,  &[Publisher],          READERS),
-    row(Kind::Info,           "{site}/{node}/info",            "inventory, CBOR",            STATE,   &[Publisher],          READERS),
-    row(Kind::Details,        "{site}/{node}/details/+",       "table, CBOR",                LIVE,    &[Publisher],          READERS),
-    row(Kind::Events,         "{site}/{node}/events",          "event, CBOR",                MESSAGE, &[Publisher, Ingester], READERS),
-    row(Kind::Committed,      "{site}/{node}/committed",       "committed mark, CBOR",       LIVE,    &[Ingester],           &[Publisher, Ingester, Notifier, Viewer, Operator]),
-    row(Kind::Alert,          "{site}/{node}/alerts/+",        "alert, CBOR; empty when gone", STATE, &[Notifier],           READERS),
-    row(Kind::InstanceAlert,  "{site}/{node}/alerts/+/+",      "alert, CBOR; empty when gone", STATE, &[Notifier],           READERS),
-    row(Kind::ConfigDesired,  "{site}/{node}/config/desired",  "wanted settings, CBOR",      STATE,   &[],                   &[Publisher]),
-    row(Kind::ConfigReported, "{site}/{node}/config/reported", "applied settings, CBOR",     STATE,   &[Publisher],          &[]),
-    row(Kind::Command,        "{site}/{node}/command/+",       "command, CBOR",              MESSAGE, &[],                   &[Publisher]),
-    row(Kind::Reply,          "{site}/{node}/reply/+",         "reply, CBOR",                MESSAGE, &[Publisher],          &[]),
-    row(Kind::EnrolRequest,   "{site}/_enrol/{id}/request",    "request to join, CBOR",      STATE,   &[Joining],            &[Joining]),
-    row(Kind::EnrolGrant,     "{site}/_enrol/{id}/grant",      "credential, CBOR",           STATE,   &[],                   &[Joining]),
-    row(Kind::Rule,           "{site}/_rules/+",               "rule, TOML text",            STATE,   &[],                   READERS),
-    row(Kind::Silence,        "{site}/_silences/+",            "silence, CBOR",              STATE,   &[Operator],           READERS),
-    row(Kind::Admin,          "{site}/_admin/+",               "request, CBOR",              MESSAGE, &[],                   &[]),
-    row(Kind::AdminReply,     "{site}/_admin/reply/+",         "reply, CBOR",                MESSAGE, &[],                   &[]),
-    row(Kind::System,         "{site}/_system/+/+",            "health, CBOR",               LIVE,    &[Ingester, Notifier], READERS),
-];
-
-impl Kind {
-    /// This kind's row of the contract.
-    ///
-    /// # Panics
-    /// Never: a test holds that each kind has its row.
-    #[must_use]
-    pub fn row(self) -> &'static Row {
-        TABLE
-            .iter()
-            .find(|row| row.kind == self)
-            .expect("every kind has its row")
-    }
-}
-
-/// Where the contract's topics begin. The default is `hostbus/v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TopicRoot(Box<str>);
-
-impl TopicRoot {
-    /// The root as text, without a slash at its end.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The part of `topic` below this root.
-    #[must_use]
-    pub fn strip<'t>(&self, topic: &'t str) -> Option<&'t str> {
-        topic.strip_prefix(&*self.0)?.strip_prefix('/')
-    }
-
-    /// The filter that matches the topics of `kind` on all nodes and sites.
-    #[must_use]
-    pub fn filter(&self, kind: Kind) -> String {
-        let levels: Vec<&str> = kind
-            .row()
-            .shape
-            .split('/')
-            .map(|level| if level.starts_with('{') { "+" } else { level })
-            .collect();
-        format!("{self}/{}", levels.join("/"))
-    }
-}
-
-impl Default for TopicRoot {
-    fn default() -> Self {
-        Self("hostbus/v1".into())
-    }
-}
-
-impl fmt::Display for TopicRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for TopicRoot {
-    type Err = TopicError;
-
-    fn from_str(text: &str) -> Result<Self, TopicError> {
-        text.to_owned().try_into()
-    }
-}
-
-impl TryFrom<String> for TopicRoot {
-    type Error = TopicError;
-
-    fn try_from(text: String) -> Result<Self, TopicError> {
-        let well_formed = text.len() <= 128
-            && !text.starts_with('$')
-            && text.split('/').all(|level| !level.is_empty())
-            && !text.chars().any(|c| c == '+' || c == '#' || c.is_control());
-        if well_formed {
-            Ok(Self(text.into()))
-        } else {
-            Err(TopicError::Root { text })
-        }
-    }
-}
-
-impl From<TopicRoot> for String {
-    fn from(root: TopicRoot) -> Self {
-        root.0.into()
-    }
-}
+use crate::root::TopicRoot;
+use crate::table::Kind;
 
 /// Why a topic is not one of the contract.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TopicError {
-    /// The root is empty, too long, has an empty level, a wildcard or a control character.
-    #[error(
-        "`{text}` is no topic root: use levels such as `hostbus/v1`, without wildcards, empty levels or a leading `$`"
-    )]
-    Root {
-        /// What was given.
-        text: String,
-    },
     /// The topic lies outside the root.
     #[error("the topic does not begin with the root")]
     OutsideRoot,
@@ -462,17 +254,6 @@ impl fmt::Display for SiteTopic {
     }
 }
 
-/// The kind of the topic `topic`, if it is one of the contract. Allocates nothing: the broker asks
-/// this for each message.
-#[must_use]
-pub fn kind_of(root: &TopicRoot, topic: &str) -> Option<Kind> {
-    let below = root.strip(topic)?;
-    TABLE
-        .iter()
-        .find(|row| Pattern::below_root(row.shape).matches(below))
-        .map(|row| row.kind)
-}
-
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -509,6 +290,7 @@ fn percent_decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::{TABLE, kind_of};
 
     fn node(what: NodeTopic) -> Topic {
         Topic::Node("home.web1".parse().unwrap(), what)
@@ -638,22 +420,5 @@ mod tests {
             Topic::parse(&root, "hostbus/v1/Home/web1/metrics"),
             Err(TopicError::Id(_))
         ));
-    }
-
-    #[test]
-    fn a_root_has_no_wildcards_and_no_empty_levels() {
-        for good in ["hostbus/v1", "x", "a/b/c"] {
-            assert!(good.parse::<TopicRoot>().is_ok(), "{good}");
-        }
-        for bad in ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a\n"] {
-            assert!(bad.parse::<TopicRoot>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_kinds_filter_covers_all_nodes() {
-        let root: TopicRoot = "x".parse().unwrap();
-        assert_eq!(root.filter(Kind::Metrics), "x/+/+/metrics");
-        assert_eq!(root.filter(Kind::EnrolRequest), "x/+/_enrol/+/request");
     }
 }

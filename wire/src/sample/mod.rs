@@ -1,0 +1,247 @@
+//! `metrics`: one sample of one host, its sections, and the series they become.
+//!
+//! ```text
+//! {"v": 1, "ts": 1763630000123, "boot": 1763600000, "seq": 42, "first": 42, "interval_ms": 10000,
+//!  "cpu": {...}, "memory": {...}, "filesystems": [{"name": "/", ...}], "disks": [...],
+//!  "networks": [...], "gpus": [...], "sensors": [...], "custom": [...]}
+//! ```
+//! The node stands in the topic only. Instances stand in lists, their names are values. Each
+//! section or instance becomes one series: `cpu`, `filesystem:/`, `gpu:0`; the list of cores
+//! becomes the series `cores` with a field a core.
+//!
+//! [`sections`] has the fields, [`series`] the rows, [`error`] what makes a sample unusable.
+
+pub mod error;
+pub mod sections;
+pub mod series;
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::ids::Name;
+
+pub use crate::guard::MAX_POINTS;
+pub use error::SampleError;
+pub use sections::{Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor};
+pub use series::{CORE_FIELD, CORES, Series, all_fields};
+
+/// The version this code writes. A reader refuses a higher one.
+pub const VERSION: u32 = 1;
+
+/// One sample of one host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The payload's version; absent means 1.
+    #[serde(default = "version")]
+    pub v: u32,
+    /// When it was taken, in milliseconds since 1970-01-01 UTC. Absent: the time of its arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ts: Option<u64>,
+    /// Which run of the publisher took it; see [`Place`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<u64>,
+    /// Its number in that run; see [`Place`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The oldest number the outbox still holds; see [`Place`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// The time to the next sample in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u32>,
+    /// Processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Filesystems.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filesystems: Vec<Filesystem>,
+    /// Block devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<Disk>,
+    /// Network interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
+    /// Graphics processors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
+    /// Temperature sensors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensors: Vec<Sensor>,
+    /// Values of somebody's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<Custom>,
+}
+
+fn version() -> u32 {
+    VERSION
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self {
+            v: VERSION,
+            ts: None,
+            boot: None,
+            seq: None,
+            first: None,
+            interval_ms: None,
+            cpu: None,
+            memory: None,
+            filesystems: Vec::new(),
+            disks: Vec::new(),
+            networks: Vec::new(),
+            gpus: Vec::new(),
+            sensors: Vec::new(),
+            custom: Vec::new(),
+        }
+    }
+}
+
+/// A sample's place in its publisher's order.
+///
+/// `boot` rises at each start of the publisher, `seq` counts from 1 without gaps, and `first` is the
+/// oldest sample of this boot that the outbox held when this one was sent. A publisher begins to
+/// send a boot only when nothing older is left in its outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The run of the publisher, seconds since 1970 at its start or one more than the last run's.
+    pub boot: u64,
+    /// The number in this run, from 1.
+    pub seq: u64,
+    /// The oldest number of this run that the outbox still holds; at most `seq`.
+    pub first: u64,
+}
+
+impl Sample {
+    /// Reads a sample as it came from the bus.
+    ///
+    /// # Errors
+    /// The bytes break a limit of the contract, are no CBOR, or are no sample.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let sample: Self = codec::decode(bytes)?;
+        sample.check()?;
+        Ok(sample)
+    }
+
+    fn check(&self) -> Result<(), SampleError> {
+        if self.v > VERSION {
+            return Err(SampleError::Version { v: self.v });
+        }
+        match (self.boot, self.seq, self.first) {
+            (None, None, None) => {}
+            (Some(_), Some(seq), Some(first)) if 1 <= first && first <= seq => {}
+            _ => return Err(SampleError::Place),
+        }
+        let points = self.points();
+        if points > MAX_POINTS {
+            return Err(SampleError::Points { points });
+        }
+        distinct(
+            Filesystem::SERIES,
+            self.filesystems.iter().map(|item| &item.name),
+        )?;
+        distinct(Disk::SERIES, self.disks.iter().map(|item| &item.name))?;
+        distinct(Network::SERIES, self.networks.iter().map(|item| &item.name))?;
+        distinct(Gpu::SERIES, self.gpus.iter().map(|item| &item.name))?;
+        distinct(Sensor::SERIES, self.sensors.iter().map(|item| &item.name))?;
+        distinct(Custom::SERIES, self.custom.iter().map(|item| &item.name))
+    }
+
+    /// The sample's place in its publisher's order; `None` from those that keep none.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            boot: self.boot?,
+            seq: self.seq?,
+            first: self.first?,
+        })
+    }
+
+    /// Rounds every value to what its source knows, as it is to be sent.
+    pub fn round(&mut self) {
+        if let Some(cpu) = &mut self.cpu {
+            cpu.round();
+        }
+        if let Some(memory) = &mut self.memory {
+            memory.round();
+        }
+        self.filesystems.iter_mut().for_each(Filesystem::round);
+        self.disks.iter_mut().for_each(Disk::round);
+        self.networks.iter_mut().for_each(Network::round);
+        self.gpus.iter_mut().for_each(Gpu::round);
+        self.sensors.iter_mut().for_each(Sensor::round);
+        self.custom.iter_mut().for_each(Custom::round);
+    }
+
+    /// How many numbers the sections carry.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        let mut points = 0;
+        self.for_each_series(|series| points += series.points());
+        points
+    }
+
+    /// Visits each series that this sample has a row for.
+    pub fn for_each_series(&self, mut visit: impl FnMut(Series<'_>)) {
+        macro_rules! whole {
+            ($section:expr, $Section:ident) => {
+                if let Some(section) = $section {
+                    visit(Series::fixed(
+                        $Section::SERIES,
+                        None,
+                        $Section::FIELDS,
+                        &section.values(),
+                    ));
+                }
+            };
+        }
+        macro_rules! instances {
+            ($list:expr, $Section:ident) => {
+                for item in $list {
+                    let name = Some(item.name.as_str());
+                    visit(Series::fixed(
+                        $Section::SERIES,
+                        name,
+                        $Section::FIELDS,
+                        &item.values(),
+                    ));
+                }
+            };
+        }
+        whole!(&self.cpu, Cpu);
+        if let Some(cpu) = self.cpu.as_ref().filter(|cpu| !cpu.cores.is_empty()) {
+            visit(Series::cores(&cpu.cores));
+        }
+        whole!(&self.memory, Memory);
+        instances!(&self.filesystems, Filesystem);
+        instances!(&self.disks, Disk);
+        instances!(&self.networks, Network);
+        instances!(&self.gpus, Gpu);
+        instances!(&self.sensors, Sensor);
+        instances!(&self.custom, Custom);
+    }
+}
+
+fn distinct<'n>(
+    section: &'static str,
+    names: impl ExactSizeIterator<Item = &'n Name>,
+) -> Result<(), SampleError> {
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    for name in names {
+        if !seen.insert(name) {
+            return Err(SampleError::Duplicate {
+                section,
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
