@@ -80,7 +80,7 @@ pub(crate) struct BusArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Another bus: mqtt://host[:port].
+    /// Another bus: mqtt://host:port.
     #[arg(long, value_name = "URL", requires = "user")]
     pub(crate) url: Option<String>,
     /// User name on the bus [default: viewer].
@@ -148,7 +148,7 @@ pub(crate) struct HistoryArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Another Redis: redis://host[:port] or unix:///path.
+    /// Another Redis: redis://host:port or unix:///path.
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
     /// File with the password of that Redis.

@@ -285,13 +285,13 @@ impl Outbox {
             // Before our first sample arrives this is the mark of the last run.
             return;
         }
-        if mark.boot > self.boot  {
+        if mark.boot > self.boot || mark.seq > self.newest_sent {
             self.on_foreign_mark(mark);
             return;
         }
         self.recognised = true;
         let oldest_before = self.first;
-        while self.first <= mark.seq {
+        while self.first <= mark.seq && !self.held.is_empty() {
             self.release_oldest();
         }
         self.cursor = self.cursor.max(self.first);
