@@ -1,6 +1,6 @@
 //! The outbox: every sample from the moment it was taken until the ingester's mark covers it.
 //!
-//! A pure state machine: it sends nothing and reads no clock. The uplink asks [`Outbox::next`] what
+//! A pure state machine: it sends nothing and reads no clock. The uplink asks `Outbox::next` what
 //! to send, and tells what happens. How samples are measured, and how they travel, is not its
 //! business. It lives in memory; what it holds is lost with the process.
 //!
@@ -25,7 +25,7 @@
 //! `boot` must rise at each start. It is the time of the start in seconds, and should the clock
 //! have been set back since the last run, the first mark shows it: the ingester already has a later
 //! boot. The outbox then moves itself behind that one. For this the first samples of a run wait
-//! [`LISTEN`] for the retained mark. What remains is a run that begins in the very second in which
+//! `LISTEN` for the retained mark. What remains is a run that begins in the very second in which
 //! the last one began, at a broker that lost its retained mark: the ingester takes some of its
 //! first samples for old ones.
 

@@ -5,13 +5,13 @@
 //!
 //! | collector | section | source |
 //! |---|---|---|
-//! | [`cpu`] | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq |
-//! | [`memory`] | `memory` | `/proc/meminfo` |
-//! | [`filesystems`] | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
-//! | [`disks`] | `disks` | `/proc/diskstats`, `/sys/block` |
-//! | [`networks`] | `networks` | `/proc/net/dev` |
-//! | [`gpus`] | `gpus` | NVIDIA's management library, loaded at run time |
-//! | [`sensors`] | `sensors` | `/sys/class/hwmon` |
+//! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq |
+//! | `memory` | `memory` | `/proc/meminfo` |
+//! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
+//! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
+//! | `networks` | `networks` | `/proc/net/dev` |
+//! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time |
+//! | `sensors` | `sensors` | `/sys/class/hwmon` |
 
 pub(crate) mod cpu;
 pub(crate) mod disks;
