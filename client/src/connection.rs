@@ -325,6 +325,11 @@ impl Driver {
             );
             self.last_error = Some(text);
         }
+        // An answer that was read but not yet taken must not count for the next connection.
+        self.event_loop
+            .state
+            .events
+            .retain(|event| matches!(event, rumqttc::Event::Incoming(Packet::Publish(_))));
         if self.connected.send_replace(false) {
             self.tell(Event::Disconnected).await;
         }
