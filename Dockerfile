@@ -1,0 +1,22 @@
+# One image with all four programs: hostbus, hostbus-broker, hostbus-publisher, hostbus-ingester.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+COPY . .
+RUN cargo build --release --locked \
+    -p hostbus -p hostbus-broker -p hostbus-publisher -p hostbus-ingester
+
+FROM debian:bookworm-slim
+RUN groupadd --gid 10001 hostbus \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hostbus hostbus \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/hostbus /var/lib/hostbus/credentials
+COPY --from=build \
+    /build/target/release/hostbus \
+    /build/target/release/hostbus-broker \
+    /build/target/release/hostbus-publisher \
+    /build/target/release/hostbus-ingester \
+    /usr/local/bin/
+COPY docker /etc/hostbus
+USER 10001:10001
+WORKDIR /var/lib/hostbus
+CMD ["hostbus", "--help"]

@@ -1,0 +1,32 @@
+//! What the end-to-end scenarios in `tests/` stand on: real programs, real servers, real clients.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`poll`] | waiting for a condition, with a deadline |
+//! | [`tool`] | where programs are: ours, the system's, Python |
+//! | [`folder`] | a short temporary folder |
+//! | [`loopback`] | an address of this host that no other test uses |
+//! | [`service`] | one process: starting, signalling, ending it, and its log when a test fails |
+//! | [`redis_server`] | a `redis-server` of the test's own |
+//! | [`history`] | what stands in Redis, read without hostbus |
+//! | [`site`] | a `hostbus up` |
+//! | [`pipeline`] | broker, ingester and publisher as separate processes |
+//! | [`mosquitto`] | mosquitto's clients |
+//! | [`simulated`] | a publisher whose samples the test chooses |
+//! | [`python`] | scripts with other libraries for CBOR, MQTT and YAML |
+//!
+//! Everything here panics with a sentence when it fails: it is test code, and a panic shows the
+//! logs of the processes that were running.
+
+pub mod folder;
+pub mod history;
+pub mod loopback;
+pub mod mosquitto;
+pub mod pipeline;
+pub mod poll;
+pub mod python;
+pub mod redis_server;
+pub mod service;
+pub mod simulated;
+pub mod site;
+pub mod tool;

@@ -1,0 +1,189 @@
+//! Broker, ingester and publisher as separate processes, each with a settings file of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hostbus_client::BusConfig;
+use hostbus_daemon::Secret;
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::history::History;
+use crate::loopback;
+use crate::mosquitto::Account;
+use crate::redis_server::RedisServer;
+use crate::service::Service;
+use crate::tool;
+
+/// The users of the bus: name, role, node.
+const USERS: [(&str, &str, &str); 5] = [
+    ("viewer", "viewer", ""),
+    ("admin", "admin", ""),
+    ("ingester", "ingester", ""),
+    ("home.web1", "publisher", "home.web1"),
+    ("home.web2", "publisher", "home.web2"),
+];
+
+/// A pipeline without its publisher.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// `hostbus-broker`.
+    pub broker: Service,
+    /// `hostbus-ingester`.
+    pub ingester: Service,
+    /// `redis-server`.
+    pub redis: RedisServer,
+    /// Where the broker listens.
+    pub address: SocketAddr,
+    /// Where the settings and logs are.
+    pub folder: Folder,
+}
+
+impl Pipeline {
+    /// Starts Redis, broker and ingester. The ingester may still be connecting.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = Folder::new();
+        let redis = RedisServer::start(&folder);
+        let (broker, address) = start_broker(&folder);
+        let settings = ingester_settings(&folder, address, &redis.url());
+        let ingester = service(&folder, "hostbus-ingester", &settings).started();
+        Self {
+            broker,
+            ingester,
+            redis,
+            address,
+            folder,
+        }
+    }
+
+    /// Starts the broker again on the port it had.
+    #[track_caller]
+    pub fn start_broker_again(&mut self) {
+        let ready = self.folder.join("broker.json");
+        let _ = fs::remove_file(&ready);
+        self.broker.start();
+        self.broker.wait_for_file(&ready);
+    }
+
+    /// The publisher of the node `web1`, not started yet.
+    #[must_use]
+    pub fn publisher(&self, interval_seconds: f64) -> Service {
+        let bus = bus_section(&self.folder, self.address, "home.web1");
+        let settings =
+            format!("{bus}\n[publisher]\nnode = \"web1\"\ninterval_seconds = {interval_seconds}\n");
+        let settings = self.folder.write("publisher.toml", &settings);
+        service(&self.folder, "hostbus-publisher", &settings)
+    }
+
+    /// Who `user` is on the bus.
+    ///
+    /// # Panics
+    /// There is no such user.
+    #[must_use]
+    pub fn account(&self, user: &str) -> Account {
+        account(&self.folder, self.address, user)
+    }
+
+    /// How our own client reaches the bus as `user`.
+    #[must_use]
+    pub fn bus(&self, user: &str) -> BusConfig {
+        let account = self.account(user);
+        BusConfig {
+            url: format!("mqtt://{}", self.address),
+            user: Some(account.user),
+            password: Some(Secret::new(account.password)),
+            ..BusConfig::default()
+        }
+    }
+
+    /// What stands in Redis.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.redis.history()
+    }
+}
+
+/// A broker with the users of this module in `folder`, and where it listens.
+#[must_use]
+#[track_caller]
+pub fn start_broker(folder: &Folder) -> (Service, SocketAddr) {
+    for (user, ..) in USERS {
+        folder.write(&format!("credentials/{user}"), Secret::random().reveal());
+    }
+    let listen = SocketAddr::from((loopback::address(), 0));
+    let settings = write_broker_settings(folder, listen);
+    let mut broker = service(folder, "hostbus-broker", &settings)
+        .args(["--ready-file", "broker.json"])
+        .started();
+    let ready = broker.wait_for_file(&folder.join("broker.json"));
+    let ready: Value = serde_json::from_str(&ready).expect("the ready file is JSON");
+    let address = ready["mqtt"]
+        .as_str()
+        .and_then(|url| url.strip_prefix("mqtt://"));
+    let address = address
+        .and_then(|text| text.parse().ok())
+        .expect("the broker has an address");
+    // From now on it has this port.
+    write_broker_settings(folder, address);
+    (broker, address)
+}
+
+/// Who `user` is on the bus at `address`.
+///
+/// # Panics
+/// There is no such user.
+#[must_use]
+pub fn account(folder: &Folder, address: SocketAddr, user: &str) -> Account {
+    let password = fs::read_to_string(credential(folder, user)).expect("a user of the pipeline");
+    Account {
+        address,
+        user: user.to_owned(),
+        password,
+    }
+}
+
+/// One of our programs with its settings file, not started yet.
+#[must_use]
+pub fn service(folder: &Folder, program: &str, settings: &Path) -> Service {
+    Service::new(program, &tool::ours(program), folder.path())
+        .args(["--config"])
+        .args([settings])
+}
+
+fn credential(folder: &Folder, user: &str) -> PathBuf {
+    folder.join("credentials").join(user)
+}
+
+fn write_broker_settings(folder: &Folder, listen: SocketAddr) -> PathBuf {
+    let mut text = format!("[broker]\nlisten = \"{listen}\"\n");
+    for (name, role, node) in USERS {
+        let secret = credential(folder, name);
+        text += &format!(
+            "\n[[broker.identities]]\nname = \"{name}\"\nrole = \"{role}\"\nsecret_file = \"{}\"\n",
+            secret.display()
+        );
+        if !node.is_empty() {
+            text += &format!("node = \"{node}\"\n");
+        }
+    }
+    folder.write("broker.toml", &text)
+}
+
+/// Writes the ingester's settings file.
+fn ingester_settings(folder: &Folder, address: SocketAddr, redis: &str) -> PathBuf {
+    let bus = bus_section(folder, address, "ingester");
+    folder.write(
+        "ingester.toml",
+        &format!("{bus}\n[redis]\nurl = \"{redis}\"\n"),
+    )
+}
+
+fn bus_section(folder: &Folder, address: SocketAddr, user: &str) -> String {
+    let password = credential(folder, user);
+    format!(
+        "[bus]\nurl = \"mqtt://{address}\"\nuser = \"{user}\"\npassword_file = \"{}\"\n",
+        password.display()
+    )
+}
