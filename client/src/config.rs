@@ -53,7 +53,7 @@ pub(crate) struct Endpoint {
 impl BusConfig {
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ClientError> {
         let wrong = |reason| ClientError::Url {
-            url: self.url.clone(),
+            url: without_credentials(&self.url),
             reason,
         };
         let rest = self
@@ -118,6 +118,14 @@ impl BusConfig {
     }
 }
 
+/// An address to be shown: what stands before an `@` may be a password.
+fn without_credentials(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +172,15 @@ mod tests {
                 "{url}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let error = endpoint("mqtt://me:hunter2@broker").unwrap_err();
+        assert!(
+            !error.contains("hunter2") && error.contains("broker"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Loader {
     pub fn with_environment(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let environment = variables
             .into_iter()
-            .filter(|(name, _)| !FLAG_VARIABLES.contains(&name.as_str()))
+            .filter(|(name, _)| !FLAG_VARIABLES.contains(&name.as_str()) && !is_service_link(name))
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
                 Some((key, Override { origin: name, text }))
@@ -146,22 +146,26 @@ impl Loader {
                 path: path.clone(),
                 source,
             })?;
+            if let Err(error) = text.parse::<toml::Table>() {
+                return Err(syntax(path, &text, &error));
+            }
             let source = File::from_str(&text, FileFormat::Toml);
-            in_file = Some(
-                Config::builder()
-                    .add_source(source.clone())
-                    .build()
-                    .map_err(|error| ConfigError::Syntax {
-                        path: path.clone(),
-                        message: error.to_string(),
-                    })?,
-            );
+            let alone = Config::builder().add_source(source.clone()).build();
+            in_file = Some(alone.map_err(|error| ConfigError::Syntax {
+                path: path.clone(),
+                message: error.to_string(),
+            })?);
             builder = builder.add_source(source);
         }
         // Flags come second: the later override of a key wins.
         for (key, given) in self.environment.iter().chain(&self.flags) {
+            let value = given.value().map_err(|message| ConfigError::Value {
+                origin: given.origin.clone(),
+                key: key.clone(),
+                message,
+            })?;
             builder = builder
-                .set_override(key, given.value())
+                .set_override(key, value)
                 .map_err(|_| self.unknown(in_file.as_ref(), key.clone(), None))?;
         }
         let merged = builder.build().map_err(|error| ConfigError::Value {
@@ -234,22 +238,45 @@ impl Loader {
 
 impl Override {
     /// The value for the library: text, which it turns into numbers and switches where these are
-    /// wanted, or a list.
-    fn value(&self) -> Value {
-        let list = || {
-            let source = File::from_str(&format!("list = {}", self.text), FileFormat::Toml);
-            Config::builder()
-                .add_source(source)
-                .build()
-                .ok()?
-                .get_array("list")
-                .ok()
-        };
-        match self.text.starts_with('[').then(list).flatten() {
-            Some(items) => Value::from(items),
-            None => Value::from(self.text.as_str()),
+    /// wanted, or a list. What is wrong with a list is said without its text: it may hold secrets.
+    fn value(&self) -> Result<Value, String> {
+        if !self.text.starts_with('[') {
+            return Ok(Value::from(self.text.as_str()));
         }
+        let text = format!("list = {}", self.text);
+        if let Err(error) = text.parse::<toml::Table>() {
+            return Err(format!("a list as TOML was expected: {}", error.message()));
+        }
+        Config::builder()
+            .add_source(File::from_str(&text, FileFormat::Toml))
+            .build()
+            .and_then(|list| list.get_array("list"))
+            .map(Value::from)
+            .map_err(|_| "a list as TOML was expected".to_owned())
     }
+}
+
+/// Where a file is no TOML, and why, without the line itself: it may hold a secret.
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        message: format!("line {line}: {}", error.message()),
+    }
+}
+
+/// Tells whether a variable is one that Kubernetes gives to each container for a service whose name
+/// begins with `hostbus`, such as `HOSTBUS_BROKER_PORT_1883_TCP_ADDR`. Settings have a `__`.
+fn is_service_link(name: &str) -> bool {
+    !name.contains("__")
+        && (name.ends_with("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT")
+            || name.ends_with("_PORT")
+            || name.contains("_PORT_"))
 }
 
 /// Reads serde's message about an unknown field: its name, and the names that were expected.
@@ -458,6 +485,36 @@ mod tests {
         );
         let text = message(&environment(&[("HOSTBUS_PUBLISHER__LIMIT", "-1")]));
         assert!(text.contains("HOSTBUS_PUBLISHER__LIMIT"), "{text}");
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        let message = |loader: &Loader| loader.load::<Settings>().unwrap_err().to_string();
+        let file = TempFile::new("secret", "[publisher]\nlimit = 1\npassword = \"hunter2\n");
+        let text = message(&environment(&[]).file(Some(&file.0)));
+        assert!(
+            !text.contains("hunter2") && text.contains("line 3"),
+            "{text}"
+        );
+        let text = message(&environment(&[(
+            "HOSTBUS_PUBLISHER__EXCLUDE",
+            "[\"hunter2\", ",
+        )]));
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("HOSTBUS_PUBLISHER__EXCLUDE"), "{text}");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_adds_for_a_service_are_no_settings() {
+        let settings: Settings = environment(&[
+            ("HOSTBUS_BROKER_SERVICE_HOST", "10.0.0.1"),
+            ("HOSTBUS_BROKER_SERVICE_PORT_MQTT", "1883"),
+            ("HOSTBUS_BROKER_PORT", "tcp://10.0.0.1:1883"),
+            ("HOSTBUS_BROKER_PORT_1883_TCP_ADDR", "10.0.0.1"),
+        ])
+        .load()
+        .unwrap();
+        assert_eq!(settings, Settings::default());
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub struct Running<E> {
     name: &'static str,
     addresses: Vec<SocketAddr>,
     token: CancellationToken,
-    task: JoinHandle<Result<(), E>>,
+    /// Gone once its end has been told.
+    task: Option<JoinHandle<Result<(), E>>>,
 }
 
 impl<E> Running<E> {
@@ -30,7 +31,7 @@ impl<E> Running<E> {
             name,
             addresses,
             token,
-            task,
+            task: Some(task),
         }
     }
 
@@ -53,19 +54,24 @@ impl<E> Running<E> {
     }
 
     /// Waits until the component ends by itself or because it was told to. May be dropped and
-    /// called again.
+    /// called again; once the end has been told, it returns at once.
     ///
     /// # Errors
-    /// The component's own error.
+    /// The component's own error, once.
     ///
     /// # Panics
     /// Passes a panic of the component on.
     pub async fn ended(&mut self) -> Result<(), E> {
-        match (&mut self.task).await {
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
+        let joined = task.await;
+        self.task = None;
+        match joined {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Aborted: only `Drop` does so, and then nobody waits.
+                // Aborted with its runtime: nothing is left to be told.
                 Err(_) => Ok(()),
             },
         }
@@ -84,5 +90,35 @@ impl<E> Running<E> {
 impl<E> Drop for Running<E> {
     fn drop(&mut self) {
         self.token.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(task: impl Future<Output = Result<(), u8>> + Send + 'static) -> Running<u8> {
+        let token = CancellationToken::new();
+        Running::new("test", Vec::new(), token, tokio::spawn(task))
+    }
+
+    #[tokio::test]
+    async fn a_component_that_ended_by_itself_can_still_be_stopped() {
+        let mut component = running(async { Err(7) });
+        assert_eq!(component.ended().await, Err(7));
+        assert_eq!(component.ended().await, Ok(()));
+        assert_eq!(component.stop().await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn dropping_it_tells_the_component_to_stop() {
+        let token = CancellationToken::new();
+        let told = token.clone();
+        let task = tokio::spawn(async move {
+            told.cancelled().await;
+            Ok::<(), u8>(())
+        });
+        drop(Running::new("test", Vec::new(), token.clone(), task));
+        assert!(token.is_cancelled());
     }
 }
