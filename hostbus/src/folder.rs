@@ -13,6 +13,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hostbus_daemon::{Secret, ready};
@@ -42,6 +44,9 @@ pub(crate) struct Endpoints {
     /// The files of the secrets, by user name.
     pub(crate) credentials: std::collections::BTreeMap<String, PathBuf>,
 }
+
+/// How long a folder may seem taken before it is.
+const LOCK_WITHIN: Duration = Duration::from_millis(300);
 
 /// A data folder.
 #[derive(Debug, Clone)]
@@ -100,18 +105,20 @@ impl Folder {
         self.credentials().join(user)
     }
 
-    /// Writes a secret where only its owner can read it.
+    /// Writes a secret where only its owner can read it, whole or not at all.
     pub(crate) fn write_credential(&self, user: &str, secret: &Secret) -> anyhow::Result<()> {
         let path = self.credential(user);
+        let beside = self.credentials().join(format!(".{user}.new"));
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create(true)
                 .truncate(true)
                 .mode(0o600)
-                .open(&path)?;
+                .open(&beside)?;
             writeln!(file, "{}", secret.reveal())?;
-            file.sync_all()
+            file.sync_all()?;
+            fs::rename(&beside, &path)
         };
         write().with_context(|| format!("failed to write {}", path.display()))
     }
@@ -128,7 +135,17 @@ impl Folder {
             .mode(0o600)
             .open(&path);
         let mut file = open.with_context(|| format!("failed to open {}", path.display()))?;
-        match file.try_lock() {
+        // A client verb that looks whether the folder is taken holds it for an instant.
+        let deadline = Instant::now() + LOCK_WITHIN;
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                locked => break locked,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();

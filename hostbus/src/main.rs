@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Verb};
 use hostbus_daemon::config::ConfigError;
-use hostbus_daemon::{exit, logging};
+use hostbus_daemon::exit;
+use hostbus_daemon::logging::{self, LogError};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -57,7 +58,7 @@ fn quietly() -> anyhow::Result<()> {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<logging::LogError>() {
+    if error.is::<ConfigError>() || error.is::<LogError>() || error.is::<up::WrongSetting>() {
         exit::USAGE
     } else if error.is::<folder::InUse>() {
         exit::ALREADY_RUNNING

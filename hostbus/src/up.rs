@@ -16,9 +16,10 @@ use hostbus_client::{BusConfig, Event};
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::logging::{self, LogConfig};
 use hostbus_daemon::{CancellationToken, Running, Secret, exit, ready, shutdown};
-use hostbus_store::{PrivateServer, StoreConfig};
+use hostbus_store::{PrivateServer, Reader, StoreConfig};
 use hostbus_wire::{Identity, Kind, NodePath, QoS};
 use serde::Deserialize;
+use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -60,11 +61,35 @@ impl Settings {
     }
 }
 
+/// A setting of a part that can't be used.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct WrongSetting(String);
+
+impl Settings {
+    /// Checks every part's settings before any part starts.
+    fn check(&self) -> Result<(), WrongSetting> {
+        fn of<E: std::fmt::Display>(checked: Result<(), E>) -> Result<(), WrongSetting> {
+            checked.map_err(|error| WrongSetting(error.to_string()))
+        }
+        of(self.broker.check())?;
+        of(self.ingester.check())?;
+        of(self.publisher.check())?;
+        of(self.publisher.path().map(drop))?;
+        match &self.redis.url {
+            Some(_) => of(Reader::open(&self.redis).map(drop)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The users of a site, in the order in which they are shown.
 const PEOPLE: [(&str, Identity, &str); 2] = [
     ("viewer", Identity::Viewer, "reads what hosts tell"),
     ("admin", Identity::Admin, "may do everything"),
 ];
+/// A shorter secret is no secret of ours: 256 bits as hexadecimal text have 64 characters.
+const SHORTEST_SECRET: usize = 32;
 const INGESTER: &str = "ingester";
 const NOTIFIER: &str = "notifier";
 
@@ -76,9 +101,12 @@ const STOP_WITHIN: Duration = shutdown::GRACE;
 pub(crate) fn run(args: &UpArgs) -> anyhow::Result<u8> {
     let settings = Settings::load(args)?;
     logging::start(&settings.log)?;
+    settings.check()?;
     let folder = Folder::at(args.data.as_deref())?;
     folder.create()?;
     let _lock = folder.lock()?;
+    // What a killed process left there is no longer true.
+    folder.remove_endpoints();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -97,29 +125,37 @@ async fn up(args: &UpArgs, settings: Settings, folder: &Folder) -> anyhow::Resul
         () = token.cancelled() => return Ok(exit::OK),
     };
     let (mut site, new) = started;
-    let endpoints = site.endpoints.clone();
-    let serves = tokio::select! {
-        serves = serves(&endpoints, folder) => serves,
-        ended = site.ended() => ended,
-        () = token.cancelled() => Ok(()),
-    };
-    if serves.is_err() || token.is_cancelled() {
-        site.stop().await;
-        return serves.map(|()| exit::OK);
-    }
-    folder.write_endpoints(&site.endpoints)?;
-    if let Some(file) = &args.ready_file {
-        ready::write(file, &site.endpoints)
-            .with_context(|| format!("failed to write the ready file {}", file.display()))?;
-    }
-    greet(&site, &new, folder)?;
-    let ended = tokio::select! {
-        () = token.cancelled() => Ok(()),
-        ended = site.ended() => ended,
-    };
+    let ended = serve(args, &mut site, &new, folder, &token).await;
+    // Whatever happened, the parts stop in the order of the data.
     site.stop().await;
     signals.abort();
     ended.map(|()| exit::OK)
+}
+
+/// Waits until all of it serves, tells so, and waits for the end.
+async fn serve(
+    args: &UpArgs,
+    site: &mut Site,
+    new: &New,
+    folder: &Folder,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
+    let endpoints = site.endpoints.clone();
+    tokio::select! {
+        heard = is_heard(&endpoints, folder) => heard?,
+        ended = site.ended() => return ended,
+        () = token.cancelled() => return Ok(()),
+    }
+    folder.write_endpoints(&endpoints)?;
+    if let Some(file) = &args.ready_file {
+        ready::write(file, &endpoints)
+            .with_context(|| format!("failed to write the ready file {}", file.display()))?;
+    }
+    greet(&endpoints, new, folder)?;
+    tokio::select! {
+        () = token.cancelled() => Ok(()),
+        ended = site.ended() => ended,
+    }
 }
 
 /// A site that runs.
@@ -241,7 +277,7 @@ impl Site {
 }
 
 /// Waits until every part is heard on the bus: what is told to the user then works.
-async fn serves(endpoints: &Endpoints, folder: &Folder) -> anyhow::Result<()> {
+async fn is_heard(endpoints: &Endpoints, folder: &Folder) -> anyhow::Result<()> {
     let viewer = PEOPLE[0].0;
     let bus = BusConfig {
         url: endpoints.mqtt.clone(),
@@ -288,7 +324,8 @@ async fn stop_part<E: std::fmt::Display>(
     }
 }
 
-/// Makes sure that each user of the site exists in the broker and has its secret in the folder.
+/// Makes sure that each user of the site has its secret in the folder, and that the broker knows
+/// just these: the folder is the truth, so that a file which is lost or damaged is mended here.
 fn provision(identities: &Identities, folder: &Folder, node: &NodePath) -> anyhow::Result<New> {
     let mut users: Vec<(String, Identity)> = PEOPLE
         .iter()
@@ -299,14 +336,16 @@ fn provision(identities: &Identities, folder: &Folder, node: &NodePath) -> anyho
     users.push((node.to_string(), Identity::Publisher { node: node.clone() }));
     let mut new = New::new();
     for (user, identity) in users {
-        let kept = folder.credential(&user).exists();
-        if kept && identities.get(&user).as_ref() == Some(&identity) {
-            continue;
-        }
-        let secret = Secret::random();
-        identities.put(&user, identity, &Credential::Secret(secret.clone()))?;
-        folder.write_credential(&user, &secret)?;
-        new.insert(user, secret);
+        let secret = match Secret::read(&folder.credential(&user)) {
+            Ok(secret) if secret.reveal().len() >= SHORTEST_SECRET => secret,
+            _ => {
+                let secret = Secret::random();
+                folder.write_credential(&user, &secret)?;
+                new.insert(user.clone(), secret.clone());
+                secret
+            }
+        };
+        identities.put(&user, identity, &Credential::Secret(secret))?;
     }
     Ok(new)
 }
@@ -318,14 +357,14 @@ fn mend_listen(listen: std::net::SocketAddr) -> String {
 }
 
 /// Tells the user what there is, and what to try.
-fn greet(site: &Site, new: &New, folder: &Folder) -> anyhow::Result<()> {
+fn greet(endpoints: &Endpoints, new: &New, folder: &Folder) -> anyhow::Result<()> {
     let Endpoints {
         mqtt,
         redis,
         site: site_id,
         node,
         ..
-    } = &site.endpoints;
+    } = endpoints;
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "hostbus".to_owned());
@@ -390,7 +429,7 @@ mod tests {
         let first = provision(&identities, &folder, &node).unwrap();
         assert_eq!(first.len(), 5);
         assert!(provision(&identities, &folder, &node).unwrap().is_empty());
-        std::fs::remove_file(folder.credential("viewer")).unwrap();
+        std::fs::write(folder.credential("viewer"), "").unwrap();
         let mended = provision(&identities, &folder, &node).unwrap();
         assert_eq!(mended.keys().collect::<Vec<_>>(), ["viewer"]);
         assert_eq!(

@@ -44,7 +44,11 @@ impl Default for Config {
 const MIB: usize = 1024 * 1024;
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Checks what can be checked before anything is connected.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
         let wrong = |key, value: String, expected| {
             Err(Error::Setting {
                 key,
