@@ -1,24 +1,20 @@
-# make run    build and start a site with this host on it; installs what is missing
-# make test   everything CI checks
-# make bench  the pipeline benchmark
+# make run     install what is missing, build, and start a site with this host on it
+# make test    everything CI checks
+# make bench   the pipeline benchmark
+#
+# make run ARGS='--listen 127.0.0.1:1884' hands flags to `hostbus up`.
 
-SHELL := /bin/bash
-HOSTBUS := target/release/hostbus
+.PHONY: run test bench
 
-.PHONY: run test lint unit bench install-run install-test build venv
-
-run: install-run
+run:
+	scripts/install redis-server
 	cargo build --release --locked -p hostbus
-	exec $(HOSTBUS) up $(ARGS)
+	exec target/release/hostbus up $(ARGS)
 
-test: install-test
+test:
+	scripts/install redis-server mosquitto mosquitto-clients python3-venv
 	scripts/test
 
-bench: install-run
-	cargo run --release --locked -p hostbus-bench -- pipeline
-
-install-run:
+bench:
 	scripts/install redis-server
-
-install-test:
-	scripts/install redis-server mosquitto mosquitto-clients python3-venv
+	cargo run --release --locked -p hostbus-bench -- pipeline
