@@ -22,10 +22,12 @@ use tracing::{debug, info, warn};
 use crate::codec::packet::{Disconnect, Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
+use crate::entrance::Place;
 use crate::handshake::{TOPIC_ALIAS_MAXIMUM, Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
 use crate::message::Message;
 use crate::session::Drained;
+use crate::subscriber;
 use crate::transport::Transport;
 
 /// Messages are added to the write buffer while it is shorter than this.
@@ -70,11 +72,13 @@ impl End {
     }
 }
 
-/// Serves one client until it leaves or `token` is cancelled.
+/// Serves one client until it leaves or `token` is cancelled. It holds `place` until CONNECT is
+/// answered.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: SocketAddr,
     hub: &Hub,
+    place: Place,
     token: CancellationToken,
 ) {
     let mut transport = Transport::new(stream);
@@ -82,8 +86,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let handshake = shake_hands(&mut transport, &mut decoder, peer, hub);
     let welcome = tokio::select! {
         welcome = timeout(hub.limits().connect_timeout(), handshake) => welcome,
+        () = place.leave.cancelled() => {
+            debug!("no CONNECT in time for the next client");
+            return;
+        }
         () = token.cancelled() => return,
     };
+    drop(place);
     match welcome {
         Ok(Ok(welcome)) => {
             let mut connection = Connection {
@@ -348,7 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.refuse_publish(&publish.topic);
             Reason::NOT_AUTHORIZED
         } else {
-            let message = Message::from_publish(publish, session.key(), Instant::now());
+            let message = Message::from_publish(publish, session.origin(), Instant::now());
             if self.hub.publish(message) {
                 Reason::SUCCESS
             } else {
@@ -404,10 +413,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn subscribe(&mut self, packet: &Subscribe) -> Result<(), End> {
         let attached = &self.welcome.attached;
-        let codes = attached
-            .session
-            .subscribe(attached.generation, packet, self.hub)
-            .ok_or(End::Told(Reason::SESSION_TAKEN_OVER))?;
+        let hub = self.hub;
+        let codes = subscriber::subscribe(
+            &attached.session,
+            attached.generation,
+            packet,
+            hub.limits(),
+            hub.subscriptions(),
+            || hub.last_sequence(),
+        )
+        .ok_or(End::Told(Reason::SESSION_TAKEN_OVER))?;
         let out = &mut self.transport.outgoing;
         writer::suback(out, self.version, packet.packet_id, &codes);
         Ok(())
@@ -416,10 +431,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn unsubscribe(&mut self, packet: &Unsubscribe) -> Result<(), End> {
         let attached = &self.welcome.attached;
         let filters = packet.filters.iter().map(|filter| &**filter);
-        let codes = attached
-            .session
-            .unsubscribe(attached.generation, filters, self.hub.subscriptions())
-            .ok_or(End::Told(Reason::SESSION_TAKEN_OVER))?;
+        let codes = subscriber::unsubscribe(
+            &attached.session,
+            attached.generation,
+            filters,
+            self.hub.subscriptions(),
+        )
+        .ok_or(End::Told(Reason::SESSION_TAKEN_OVER))?;
         writer::unsuback(
             &mut self.transport.outgoing,
             self.version,

@@ -16,9 +16,10 @@ use crate::counters::{Counters, Drop};
 use crate::limits::Limits;
 use crate::lock::Held;
 use crate::login::Logins;
-use crate::message::{Message, Outgoing};
+use crate::message::{Message, Origin, Outgoing};
 use crate::retained::{Kept, Retained};
 use crate::session::{Link, Name, Session};
+use crate::subscriber;
 use crate::subscriptions::{Subscription, Subscriptions};
 
 /// What a client asks for its session in CONNECT.
@@ -61,11 +62,10 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(config: Config, logins: Logins) -> Self {
-        let limits = &config.limits;
         Self {
             logins,
             subscriptions: Subscriptions::default(),
-            retained: Retained::new(limits.retained_messages, limits.retained_bytes),
+            retained: Retained::new(&config.limits),
             sessions: Mutex::default(),
             last_key: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
@@ -143,7 +143,7 @@ impl Hub {
         let (mut retain, mut filtered) = (false, true);
         let mut identifiers = Vec::new();
         for subscription in subscriptions {
-            if subscription.no_local && message.publisher == session.key() {
+            if subscription.no_local && message.origin.session == session.key() {
                 continue;
             }
             highest = highest.max(Some(subscription.qos));
@@ -189,10 +189,10 @@ impl Hub {
                     .will
                     .take()
                     .filter(|_| !waits)
-                    .map(|will| (will, old.key()));
+                    .map(|will| (will, old.origin()));
                 drop(state);
                 if !goes_on {
-                    old.end(&self.subscriptions);
+                    subscriber::end(old, &self.subscriptions);
                 }
             }
             let kept = old.filter(|old| !terms.clean_start && *old.identity() == identity);
@@ -215,8 +215,8 @@ impl Hub {
                 present,
             }
         };
-        if let Some((will, key)) = left {
-            self.publish_will(*will, key);
+        if let Some((will, origin)) = left {
+            self.publish_will(*will, origin);
         }
         attached
     }
@@ -255,17 +255,17 @@ impl Hub {
                 let will = state.will.take();
                 drop(state);
                 sessions.by_name.remove(session.name());
-                session.end(&self.subscriptions);
+                subscriber::end(session, &self.subscriptions);
                 will
             }
         };
         if let Some(will) = will {
-            self.publish_will(*will, session.key());
+            self.publish_will(*will, session.origin());
         }
     }
 
-    fn publish_will(&self, will: Will, publisher: u64) {
-        self.publish(Message::from_will(will, publisher, Instant::now()));
+    fn publish_will(&self, will: Will, origin: Origin) {
+        self.publish(Message::from_will(will, origin, Instant::now()));
     }
 
     /// Ends sessions whose time is over and publishes wills whose delay is over.
@@ -283,19 +283,19 @@ impl Hub {
                     let over = state.ends.is_some_and(|ends| ends <= now);
                     if over || state.will_due.is_some_and(|due| due <= now) {
                         state.will_due = None;
-                        wills.extend(state.will.take().map(|will| (will, session.key())));
+                        wills.extend(state.will.take().map(|will| (will, session.origin())));
                     }
                     drop(state);
                     if over {
                         *absent -= 1;
-                        session.end(&self.subscriptions);
+                        subscriber::end(session, &self.subscriptions);
                     }
                     !over
                 });
             }
         }
-        for (will, key) in wills {
-            self.publish_will(*will, key);
+        for (will, origin) in wills {
+            self.publish_will(*will, origin);
         }
     }
 }

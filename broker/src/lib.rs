@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`config`], [`limits`] | the settings, and the bounds on what clients can take |
 //! | [`codec`] | packets, as bytes and as values |
-//! | `listener` | accepting connections |
+//! | `listener`, `descriptors` | accepting connections, and for how many there are file descriptors |
+//! | `entrance` | the connections that have not finished CONNECT |
 //! | `transport` | a stream with its buffers |
 //! | `handshake`, `connection` | one client: its beginning, and all that follows |
 //! | `login`, [`identities`], [`credential`] | who a client is, and how that is kept |
 //! | `session`, `queue`, `window` | what belongs to a client, connected or not: what waits, what is under way |
+//! | `subscriber` | how a session subscribes, and leaves |
 //! | `subscriptions`, `retained`, `message` | who gets what |
 //! | `hub` | the middle of all this |
 //! | [`counters`], `sys` | what the broker tells about itself |
@@ -23,6 +25,8 @@ pub mod config;
 mod connection;
 pub mod counters;
 pub mod credential;
+mod descriptors;
+mod entrance;
 pub mod error;
 mod handshake;
 mod hub;
@@ -35,6 +39,7 @@ mod message;
 mod queue;
 mod retained;
 mod session;
+mod subscriber;
 mod subscriptions;
 mod sys;
 mod transport;
@@ -80,7 +85,7 @@ pub async fn start(config: Config, token: CancellationToken) -> Result<Running<E
 /// # Errors
 /// As for [`start`].
 pub async fn start_with(
-    config: Config,
+    mut config: Config,
     identities: Arc<Identities>,
     token: CancellationToken,
 ) -> Result<Running<Error>, Error> {
@@ -96,6 +101,7 @@ pub async fn start_with(
     if let Some(role) = config.anonymous {
         warn!(?role, "anonymous clients are let in: for development only");
     }
+    config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
     info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins));
     let token = token.child_token();

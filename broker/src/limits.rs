@@ -9,13 +9,23 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at once, those that have not sent CONNECT included. 1 to 1,000,000, default
-    /// 20,000. At the limit a new connection is closed at once, without an answer.
+    /// 20,000. At the limit a new connection is closed at once, without an answer. The broker
+    /// raises the limit on open files (RLIMIT_NOFILE) as far as it may; where that is below this
+    /// limit and 128 files more, there are fewer connections, and the broker warns at its start.
     pub max_connections: usize,
+    /// Connections that have not finished CONNECT, authentication included. 1 to 1,000,000, default
+    /// 2,048, but no more than half of `max_connections`. Each may hold some 64 KiB. At the limit the oldest is closed for a new one if it
+    /// came a second ago or before; else the new one is closed at once, and may come again.
+    pub max_connecting: usize,
+    /// Such connections from one IPv4 address or IPv6 /64 network, loopback included. 1 to
+    /// 1,000,000, default 1,024. As above.
+    pub max_connecting_per_address: usize,
     /// Time from the TCP connection to the end of CONNECT, authentication included. 1 to 600,
     /// default 10. At the limit the connection is closed.
     pub connect_timeout_seconds: u64,
     /// The longest packet from a client, its fixed header not counted. 256 to 268,435,455, default
     /// 1,048,576. A longer one ends the connection (5.0: packet too large) before it arrives.
+    /// CONNECT, with its will, may have 65,536 bytes at most.
     pub max_packet_bytes: usize,
     /// Subscriptions of one session. 1 to 1,000,000, default 1,000. One more is refused in SUBACK
     /// (5.0: quota exceeded).
@@ -47,11 +57,18 @@ pub struct Limits {
     /// Answers that wait for a client which does not read them. 1,024 and up, default 262,144.
     /// At the limit the connection is closed.
     pub answer_bytes: usize,
-    /// Retained messages. 0 to 100,000,000, default 500,000. At the limit a message on a new topic
-    /// is delivered but not kept (counted), one on a known topic replaces the old one.
+    /// Retained messages. 0 to 100,000,000, default 500,000. At this limit or one of the next three
+    /// a message is delivered but not kept, and what its topic had before is no longer kept either
+    /// (counted; logged when it begins).
     pub retained_messages: usize,
-    /// Bytes of retained messages, with topics. 0 and up, default 268,435,456. As above.
+    /// Bytes of retained messages: topic, payload, properties, and 200 bytes each. 0 and up,
+    /// default 268,435,456.
     pub retained_bytes: usize,
+    /// Retained messages that were last published by one user. 0 to 100,000,000, default 512. Does
+    /// not hold for ingester, notifier and admin.
+    pub retained_messages_per_user: usize,
+    /// Bytes of such messages. 0 and up, default 16,777,216.
+    pub retained_bytes_per_user: usize,
     /// Password checks that run at once, each on about 19 MiB for some 30 ms. 1 to 64, default 2.
     /// More wait, within the connect time-out.
     pub password_checks: usize,
@@ -65,6 +82,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 20_000,
+            max_connecting: 2_048,
+            max_connecting_per_address: 1_024,
             connect_timeout_seconds: 10,
             max_packet_bytes: 1024 * 1024,
             max_subscriptions: 1_000,
@@ -78,6 +97,8 @@ impl Default for Limits {
             answer_bytes: 256 * 1024,
             retained_messages: 500_000,
             retained_bytes: 256 * 1024 * 1024,
+            retained_messages_per_user: 512,
+            retained_bytes_per_user: 16 * 1024 * 1024,
             password_checks: 2,
             failed_logins_per_minute: 60,
         }
@@ -103,8 +124,15 @@ impl Limits {
     /// # Errors
     /// The first limit that lies outside its range.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let rows: [(&'static str, u64, u64, u64); 16] = [
+        let rows: [(&'static str, u64, u64, u64); 20] = [
             ("max_connections", self.max_connections as u64, 1, 1_000_000),
+            ("max_connecting", self.max_connecting as u64, 1, 1_000_000),
+            (
+                "max_connecting_per_address",
+                self.max_connecting_per_address as u64,
+                1,
+                1_000_000,
+            ),
             (
                 "connect_timeout_seconds",
                 self.connect_timeout_seconds,
@@ -153,6 +181,18 @@ impl Limits {
                 100_000_000,
             ),
             ("retained_bytes", self.retained_bytes as u64, 0, u64::MAX),
+            (
+                "retained_messages_per_user",
+                self.retained_messages_per_user as u64,
+                0,
+                100_000_000,
+            ),
+            (
+                "retained_bytes_per_user",
+                self.retained_bytes_per_user as u64,
+                0,
+                u64::MAX,
+            ),
             ("password_checks", self.password_checks as u64, 1, 64),
             (
                 "failed_logins_per_minute",

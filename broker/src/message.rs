@@ -1,15 +1,26 @@
 //! A message on its way through the broker: shared by everyone who gets it, never changed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::codec::decoder::COPY_BELOW_BYTES;
 use crate::codec::packet::{Publish, QoS, Will};
 use crate::codec::writer::Delivery;
 
 /// What the broker itself spends on a message that waits, in bytes, rounded up.
 const OVERHEAD_BYTES: usize = 200;
+
+/// Who published a message; the default is the broker itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The key of the publishing session; 0 for the broker itself.
+    pub(crate) session: u64,
+    /// The user whose quota of retained messages counts; `None` for those who have no quota.
+    pub(crate) quota: Option<Arc<str>>,
+}
 
 /// A published message.
 #[derive(Debug)]
@@ -20,39 +31,53 @@ pub(crate) struct Message {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) expires: Option<Instant>,
-    /// The key of the publishing session; 0 for the broker itself.
-    pub(crate) publisher: u64,
+    pub(crate) origin: Origin,
     /// Rises with each message.
     pub(crate) sequence: u64,
 }
 
 impl Message {
     /// The message in `publish`, whose topic alias is resolved already.
-    pub(crate) fn from_publish(publish: Publish, publisher: u64, now: Instant) -> Self {
-        Self {
+    pub(crate) fn from_publish(publish: Publish, origin: Origin, now: Instant) -> Self {
+        let mut message = Self {
             topic: publish.topic,
             payload: publish.payload,
             passed_on: publish.passed_on,
             qos: publish.qos,
             retain: publish.retain,
             expires: expires(publish.expiry_seconds, now),
-            publisher,
+            origin,
             sequence: 0,
+        };
+        // Such a frame was not copied out of the read buffer, see `Decoder`.
+        if message.retain && message.cost_bytes() > COPY_BELOW_BYTES / 2 {
+            message.copy();
         }
+        message
     }
 
     /// The message of a will that is published now.
-    pub(crate) fn from_will(will: Will, publisher: u64, now: Instant) -> Self {
-        Self {
+    pub(crate) fn from_will(will: Will, origin: Origin, now: Instant) -> Self {
+        let mut message = Self {
             topic: will.topic,
             payload: will.payload,
             passed_on: will.passed_on,
             qos: will.qos,
             retain: will.retain,
             expires: expires(will.expiry_seconds, now),
-            publisher,
+            origin,
             sequence: 0,
-        }
+        };
+        message.copy();
+        message
+    }
+
+    /// Copies what the message holds, so that it keeps no more than that in memory: not the whole
+    /// CONNECT of a will, nor the read buffer that a long frame is a part of.
+    fn copy(&mut self) {
+        self.topic = ByteString::from(&*self.topic);
+        self.payload = Bytes::copy_from_slice(&self.payload);
+        self.passed_on = Bytes::copy_from_slice(&self.passed_on);
     }
 
     /// A retained QoS 0 message of the broker's own.
@@ -64,7 +89,7 @@ impl Message {
             qos: QoS::AtMostOnce,
             retain: true,
             expires: None,
-            publisher: 0,
+            origin: Origin::default(),
             sequence: 0,
         }
     }
@@ -86,7 +111,7 @@ fn expires(seconds: Option<u32>, now: Instant) -> Option<Instant> {
 /// A message for one subscriber.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
-    pub(crate) message: std::sync::Arc<Message>,
+    pub(crate) message: Arc<Message>,
     /// The lower of the publisher's and the subscription's.
     pub(crate) qos: QoS,
     /// The retain flag as the subscriber sees it.
@@ -112,5 +137,35 @@ impl Outgoing {
             dup,
             packet_id,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_retained_message_does_not_keep_its_read_buffer() {
+        let buffer = Bytes::from(vec![b'x'; 1024 * 1024]);
+        let check = |retain: bool, bytes: usize, copied: bool| {
+            let publish = Publish {
+                retain,
+                topic: ByteString::from_static("a"),
+                payload: buffer.slice(..bytes),
+                dup: false,
+                qos: QoS::AtMostOnce,
+                packet_id: 0,
+                expiry_seconds: None,
+                topic_alias: None,
+                passed_on: Bytes::new(),
+            };
+            let message = Message::from_publish(publish, Origin::default(), Instant::now());
+            assert_eq!(message.payload, buffer[..bytes]);
+            let own = message.payload.as_ptr() != buffer.as_ptr();
+            assert_eq!(own, copied, "{retain} {bytes}");
+        };
+        check(true, 20_000, true);
+        check(false, 20_000, false);
+        check(true, 100, false);
     }
 }

@@ -1,34 +1,65 @@
-//! The retained message of each topic, bounded in messages and bytes.
+//! The retained message of each topic, bounded in messages and bytes, in total and for each user.
 //!
 //! Topics stand in order, so that a filter is answered from its literal beginning on, in steps of
 //! bounded length, while messages come and go between two steps. Memory only; nothing here knows
-//! sessions or rights.
+//! sessions or rights: whose quota a message counts against stands in the message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use hostbus_wire::pattern::filter_matches;
+use tracing::{info, warn};
 
+use crate::limits::Limits;
 use crate::lock::Locked;
 use crate::message::Message;
 
 /// Topics looked at in one step, so that no step takes long.
 const STEP_TOPICS: usize = 256;
 
+/// What is kept, in total or of one user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Usage {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Usage {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.cost_bytes();
+    }
+
+    fn subtract(&mut self, message: &Message) {
+        self.messages -= 1;
+        self.bytes -= message.cost_bytes();
+    }
+
+    /// Whether `message` fits too, where `self` is the most.
+    fn has_room(self, used: Self, message: &Message) -> bool {
+        used.messages < self.messages
+            && message.cost_bytes() <= self.bytes.saturating_sub(used.bytes)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Store {
     messages: BTreeMap<Box<str>, Arc<Message>>,
-    bytes: usize,
+    total: Usage,
+    /// Users with a quota who have a message here; nobody else.
+    by_user: HashMap<Arc<str>, Usage>,
+    /// Who was refused lately (`None`: the store was full), and whether since the last sweep.
+    refused: HashMap<Option<Arc<str>>, bool>,
 }
 
 /// All retained messages.
 #[derive(Debug)]
 pub(crate) struct Retained {
     store: RwLock<Store>,
-    max_messages: usize,
-    max_bytes: usize,
+    most: Usage,
+    most_of_one_user: Usage,
 }
 
 /// What became of a message that was to be retained.
@@ -39,11 +70,17 @@ pub(crate) enum Kept {
 }
 
 impl Retained {
-    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             store: RwLock::default(),
-            max_messages,
-            max_bytes,
+            most: Usage {
+                messages: limits.retained_messages,
+                bytes: limits.retained_bytes,
+            },
+            most_of_one_user: Usage {
+                messages: limits.retained_messages_per_user,
+                bytes: limits.retained_bytes_per_user,
+            },
         }
     }
 
@@ -51,54 +88,110 @@ impl Retained {
         self.store.held_to_read().messages.len()
     }
 
-    /// Keeps `message` as its topic's; an empty payload clears the topic.
+    /// Keeps `message` as its topic's; an empty payload clears the topic. Where there is no room,
+    /// the topic is cleared too: its old message would be wrong.
     pub(crate) fn put(&self, message: &Arc<Message>) -> Kept {
         let mut store = self.store.held_to_write();
-        let store = &mut *store;
-        let topic: &str = &message.topic;
+        store.remove(&message.topic);
         if message.payload.is_empty() {
-            if let Some(old) = store.messages.remove(topic) {
-                store.bytes -= old.cost_bytes();
+            return Kept::Kept;
+        }
+        if !self.most.has_room(store.total, message) {
+            if store.is_news(None) {
+                let Usage { messages, bytes } = self.most;
+                warn!(messages, bytes, "retained messages are full");
             }
-            return Kept::Kept;
-        }
-        let cost = message.cost_bytes();
-        if let Some(old) = store.messages.get_mut(topic) {
-            let bytes = store.bytes - old.cost_bytes() + cost;
-            // A topic that is known keeps its last message even where the store is full: an old
-            // one would be wrong. It can't grow the store beyond its limit by more than itself.
-            store.bytes = bytes;
-            *old = Arc::clone(message);
-            return Kept::Kept;
-        }
-        if store.messages.len() >= self.max_messages || store.bytes + cost > self.max_bytes {
             return Kept::Full;
         }
-        store.bytes += cost;
-        store.messages.insert(topic.into(), Arc::clone(message));
+        if let Some(user) = &message.origin.quota {
+            let used = store.by_user.get(user).copied().unwrap_or_default();
+            if !self.most_of_one_user.has_room(used, message) {
+                if store.is_news(Some(Arc::clone(user))) {
+                    let Usage { messages, bytes } = self.most_of_one_user;
+                    let user: String = user.chars().take(64).collect();
+                    warn!(
+                        ?user,
+                        messages, bytes, "retained messages of a user are full"
+                    );
+                }
+                return Kept::Full;
+            }
+        }
+        store.insert(message);
         Kept::Kept
     }
 
     /// Removes what is expired.
     pub(crate) fn sweep(&self, now: Instant) {
-        let any = self
-            .store
-            .held_to_read()
-            .messages
-            .values()
-            .any(|m| m.is_expired(now));
-        if !any {
+        let (any, refused) = {
+            let store = self.store.held_to_read();
+            let any = store.messages.values().any(|m| m.is_expired(now));
+            (any, !store.refused.is_empty())
+        };
+        if !any && !refused {
             return;
         }
         let mut store = self.store.held_to_write();
         let store = &mut *store;
-        store.messages.retain(|_, message| {
-            let stays = !message.is_expired(now);
-            if !stays {
-                store.bytes -= message.cost_bytes();
+        if any {
+            let Store {
+                messages,
+                total,
+                by_user,
+                ..
+            } = store;
+            messages.retain(|_, message| {
+                let stays = !message.is_expired(now);
+                if !stays {
+                    total.subtract(message);
+                    subtract_of_user(by_user, message);
+                }
+                stays
+            });
+        }
+        store.refused.retain(|who, lately| {
+            if !*lately && who.is_none() {
+                info!("retained messages have room again");
             }
-            stays
+            std::mem::take(lately)
         });
+    }
+}
+
+impl Store {
+    fn insert(&mut self, message: &Arc<Message>) {
+        self.total.add(message);
+        if let Some(user) = &message.origin.quota {
+            self.by_user
+                .entry(Arc::clone(user))
+                .or_default()
+                .add(message);
+        }
+        let topic: &str = &message.topic;
+        self.messages.insert(topic.into(), Arc::clone(message));
+    }
+
+    fn remove(&mut self, topic: &str) {
+        if let Some(old) = self.messages.remove(topic) {
+            self.total.subtract(&old);
+            subtract_of_user(&mut self.by_user, &old);
+        }
+    }
+
+    /// Notes a refusal. Whether the last one was before the last two sweeps.
+    fn is_news(&mut self, who: Option<Arc<str>>) -> bool {
+        self.refused.insert(who, true).is_none()
+    }
+}
+
+fn subtract_of_user(by_user: &mut HashMap<Arc<str>, Usage>, message: &Message) {
+    if let Some(user) = &message.origin.quota
+        && let Some(usage) = by_user.get_mut(user)
+    {
+        usage.subtract(message);
+        if usage.messages == 0 {
+            by_user.remove(user);
+        }
     }
 }
 
@@ -183,6 +276,16 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn retained(messages: usize, bytes: usize) -> Retained {
+        Retained::new(&Limits {
+            retained_messages: messages,
+            retained_bytes: bytes,
+            ..Limits::default()
+        })
+    }
 
     fn put(retained: &Retained, topic: &'static str, payload: &str, sequence: u64) -> Kept {
         let mut message = Message::own(topic, payload.to_owned());
@@ -203,7 +306,7 @@ mod tests {
 
     #[test]
     fn filters_find_their_retained_messages() {
-        let retained = Retained::new(100, 100_000);
+        let retained = retained(100, 100_000);
         for topic in ["a", "a/b", "a/b/c", "ab", "b/b", "$SYS/x"] {
             put(&retained, topic, "x", 0);
         }
@@ -221,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_walk_of_many_steps_finds_every_topic_once() {
-        let retained = Retained::new(10_000, 10_000_000);
+        let retained = retained(10_000, 10_000_000);
         for number in 0..3 * STEP_TOPICS {
             let topic: &'static str = Box::leak(format!("n/{number}/s").into_boxed_str());
             put(&retained, topic, "x", 0);
@@ -240,7 +343,7 @@ mod tests {
 
     #[test]
     fn messages_younger_than_the_subscription_are_left_to_it() {
-        let retained = Retained::new(100, 100_000);
+        let retained = retained(100, 100_000);
         put(&retained, "a", "x", 5);
         put(&retained, "b", "x", 6);
         assert_eq!(matches(&retained, "+", 5), ["a"]);
@@ -249,7 +352,7 @@ mod tests {
 
     #[test]
     fn an_empty_payload_clears_and_a_full_store_refuses_new_topics_only() {
-        let retained = Retained::new(2, 100_000);
+        let retained = retained(2, 100_000);
         assert_eq!(put(&retained, "a", "x", 0), Kept::Kept);
         assert_eq!(put(&retained, "b", "x", 0), Kept::Kept);
         assert_eq!(put(&retained, "c", "x", 0), Kept::Full);
@@ -257,9 +360,109 @@ mod tests {
         assert_eq!(put(&retained, "a", "", 0), Kept::Kept);
         assert_eq!(matches(&retained, "#", 0), ["b"]);
         assert_eq!(put(&retained, "b", "", 0), Kept::Kept);
-        assert_eq!(
-            (retained.len(), retained.store.held_to_read().bytes),
-            (0, 0)
-        );
+        let store = retained.store.held_to_read();
+        assert_eq!(store.total, Usage::default());
+    }
+
+    #[test]
+    fn a_known_topic_can_not_grow_the_store_beyond_its_bytes() {
+        let retained = retained(100, 10_000);
+        for topic in ["a", "b", "c"] {
+            assert_eq!(put(&retained, topic, "small", 0), Kept::Kept);
+        }
+        let large = "x".repeat(500_000);
+        assert_eq!(put(&retained, "a", &large, 0), Kept::Full);
+        // The old message of `a` would be wrong now.
+        assert_eq!(matches(&retained, "#", 0), ["b", "c"]);
+        assert_eq!(put(&retained, "b", &"x".repeat(9_000), 0), Kept::Kept);
+        assert_eq!(put(&retained, "c", &"x".repeat(900), 0), Kept::Full);
+        assert_eq!(matches(&retained, "#", 0), ["b"]);
+    }
+
+    fn put_of(retained: &Retained, user: &str, topic: &str, bytes: usize, expires: bool) -> Kept {
+        let mut message = Message::own("", "x".repeat(bytes));
+        message.topic = topic.into();
+        message.origin.quota = (!user.is_empty()).then(|| user.into());
+        message.expires = expires.then(Instant::now);
+        retained.put(&Arc::new(message))
+    }
+
+    fn quota(messages: usize, bytes: usize) -> Retained {
+        Retained::new(&Limits {
+            retained_messages: 12,
+            retained_bytes: 5_000,
+            retained_messages_per_user: messages,
+            retained_bytes_per_user: bytes,
+            ..Limits::default()
+        })
+    }
+
+    #[test]
+    fn a_user_fills_its_own_quota_and_no_other() {
+        let retained = quota(2, 1_000);
+        let check = |user: &str, topic: &str, bytes: usize, expected: Kept| {
+            let kept = put_of(&retained, user, topic, bytes, false);
+            assert_eq!(kept, expected, "{user} {topic} {bytes}");
+        };
+        check("ann", "a", 1, Kept::Kept);
+        check("ann", "b", 1, Kept::Kept);
+        check("ann", "c", 1, Kept::Full);
+        check("ann", "a", 2, Kept::Kept);
+        check("bob", "c", 1, Kept::Kept);
+        // Who published last has the topic in its quota.
+        check("bob", "a", 1, Kept::Kept);
+        check("ann", "d", 1, Kept::Kept);
+        check("ann", "d", 900, Kept::Full);
+        check("ann", "b", 0, Kept::Kept);
+        check("ann", "e", 700, Kept::Kept);
+        for topic in ["1", "2", "3", "4"] {
+            check("", topic, 1, Kept::Kept);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_is_what_is_kept(
+            steps in prop::collection::vec(
+                (0_usize..3, 0_usize..8, 0_usize..1_200, any::<bool>(), 0_u8..10),
+                1..80,
+            ),
+        ) {
+            let retained = quota(4, 2_000);
+            for (user, topic, bytes, expires, sweep) in steps {
+                let bytes = if bytes < 200 { 0 } else { bytes };
+                put_of(&retained, ["", "ann", "bob"][user], &format!("t/{topic}"), bytes, expires);
+                if sweep == 0 {
+                    retained.sweep(Instant::now() + Duration::from_secs(1));
+                }
+                let store = retained.store.held_to_read();
+                let mut total = Usage::default();
+                let mut by_user: HashMap<Arc<str>, Usage> = HashMap::new();
+                for message in store.messages.values() {
+                    total.add(message);
+                    if let Some(user) = &message.origin.quota {
+                        by_user.entry(Arc::clone(user)).or_default().add(message);
+                    }
+                }
+                prop_assert_eq!(store.total, total);
+                prop_assert_eq!(&store.by_user, &by_user);
+                prop_assert!(total.messages <= 12 && total.bytes <= 5_000);
+                prop_assert!(by_user.values().all(|u| u.messages <= 4 && u.bytes <= 2_000));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_until_it_was_over_for_a_while() {
+        let retained = quota(1, 1_000);
+        let now = Instant::now();
+        let is_news = || retained.store.held_to_write().is_news(Some("ann".into()));
+        assert!(is_news());
+        assert!(!is_news());
+        retained.sweep(now);
+        assert!(!is_news());
+        retained.sweep(now);
+        retained.sweep(now);
+        assert!(is_news());
     }
 }

@@ -1,4 +1,6 @@
-//! A session: its subscriptions, its queue, what is under way to its client, its will.
+//! A session: its filters, its queue, what is under way to its client, its will.
+//!
+//! It does not know the hub, nor the other sessions: `subscriber` makes its filters subscriptions.
 //!
 //! A session outlives its connection where that was agreed. The connection that has it is told by
 //! its generation: one that was replaced finds out at its next call. All state stands behind one
@@ -9,19 +11,17 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hostbus_wire::{Access, Coverage, Identity};
+use hostbus_wire::{Access, Identity};
 use tokio::sync::Notify;
 
-use crate::codec::packet::{QoS, Request, RetainHandling, Subscribe, Version, Will};
+use crate::codec::packet::{QoS, Version, Will};
 use crate::codec::reason::Reason;
 use crate::counters::{Counters, Drop};
-use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::lock::Held;
-use crate::message::Outgoing;
+use crate::message::{Origin, Outgoing};
 use crate::queue::{Pushed, Queue};
 use crate::retained::{Cursor, Retained};
-use crate::subscriptions::{Subscription, Subscriptions};
 use crate::window::{Ready, Window};
 
 /// Bytes handed to a connection at once.
@@ -63,11 +63,12 @@ pub(crate) enum Drained {
 
 /// Retained messages that a subscription has still to get, and how.
 #[derive(Debug)]
-struct Backlog {
-    cursor: Cursor,
-    qos: QoS,
-    identifier: Option<u32>,
-    filtered: bool,
+pub(crate) struct Backlog {
+    pub(crate) cursor: Cursor,
+    pub(crate) qos: QoS,
+    pub(crate) identifier: Option<u32>,
+    /// Each message must be checked against the session's rights.
+    pub(crate) filtered: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ pub(crate) struct State {
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    key: u64,
+    origin: Origin,
     name: Name,
     identity: Identity,
     access: Access,
@@ -126,8 +127,16 @@ impl Session {
             will_due: None,
             over: false,
         };
+        let has_quota = !matches!(
+            identity,
+            Identity::Ingester | Identity::Notifier | Identity::Admin
+        );
+        let origin = Origin {
+            session: key,
+            quota: has_quota.then(|| (*name.user).into()),
+        };
         Self {
-            key,
+            origin,
             name,
             identity,
             access,
@@ -137,7 +146,12 @@ impl Session {
 
     /// Unique in the broker, never 0, never used again.
     pub(crate) fn key(&self) -> u64 {
-        self.key
+        self.origin.session
+    }
+
+    /// Who its client's messages come from.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin.clone()
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -283,139 +297,57 @@ impl Session {
         }
         state.window.acknowledged(packet_id);
     }
-
-    /// Adds the subscriptions that are allowed. Returns a code for each filter; `None` when the
-    /// connection no longer has this session.
-    pub(crate) fn subscribe(
-        self: &Arc<Self>,
-        generation: u64,
-        packet: &Subscribe,
-        hub: &Hub,
-    ) -> Option<Vec<Reason>> {
-        let mut state = self.state.held();
-        if state.generation != generation || state.over {
-            return None;
-        }
-        let mut codes = Vec::with_capacity(packet.filters.len());
-        let mut added = Vec::new();
-        let mut backlogs = Vec::new();
-        for request in &packet.filters {
-            let filtered = match self.admit(&state, request, hub.limits()) {
-                Ok(filtered) => filtered,
-                Err(reason) => {
-                    codes.push(reason);
-                    continue;
-                }
-            };
-            // Until QoS 2 is served, QoS 1 is what is granted for it.
-            let qos = request.qos.min(QoS::AtLeastOnce);
-            codes.push(Reason(qos as u8));
-            let new = state.filters.insert((*request.filter).into());
-            added.push((
-                &*request.filter,
-                Subscription {
-                    session: Arc::clone(self),
-                    qos,
-                    no_local: request.no_local,
-                    retain_as_published: request.retain_as_published,
-                    identifier: packet.identifier,
-                    filtered,
-                },
-            ));
-            match request.retain_handling {
-                RetainHandling::Always => backlogs.push((request, qos, filtered)),
-                RetainHandling::IfNew if new => backlogs.push((request, qos, filtered)),
-                _ => {}
-            }
-        }
-        if !added.is_empty() {
-            hub.subscriptions().insert(added);
-        }
-        // Read after the subscription stands: a message with a higher number finds it.
-        let up_to = hub.last_sequence();
-        for (request, qos, filtered) in backlogs {
-            state
-                .backlogs
-                .retain(|old| old.cursor.filter() != &*request.filter);
-            state.backlogs.push_back(Backlog {
-                cursor: Cursor::new(&request.filter, up_to),
-                qos,
-                identifier: packet.identifier,
-                filtered,
-            });
-        }
-        Some(codes)
-    }
-
-    /// Whether a subscription is allowed, and whether its messages must be checked one by one.
-    fn admit(&self, state: &State, request: &Request, limits: &Limits) -> Result<bool, Reason> {
-        let filter = &*request.filter;
-        if filter.starts_with("$share/") {
-            return Err(Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
-        }
-        if filter.split('/').count() > limits.max_topic_levels {
-            return Err(Reason::TOPIC_FILTER_INVALID);
-        }
-        if state.filters.len() >= limits.max_subscriptions && !state.filters.contains(filter) {
-            return Err(Reason::QUOTA_EXCEEDED);
-        }
-        match self.access.subscription(filter) {
-            Coverage::Refused => Err(Reason::NOT_AUTHORIZED),
-            Coverage::Filtered => Ok(true),
-            Coverage::Full => Ok(false),
-        }
-    }
-
-    /// Removes subscriptions. Returns a code for each filter.
-    pub(crate) fn unsubscribe<'f>(
-        &self,
-        generation: u64,
-        filters: impl Iterator<Item = &'f str>,
-        subscriptions: &Subscriptions,
-    ) -> Option<Vec<Reason>> {
-        let mut state = self.state.held();
-        if state.generation != generation || state.over {
-            return None;
-        }
-        let mut gone = Vec::new();
-        let codes = filters
-            .map(|filter| {
-                if !state.filters.remove(filter) {
-                    return Reason::NO_SUBSCRIPTION_EXISTED;
-                }
-                state
-                    .backlogs
-                    .retain(|backlog| backlog.cursor.filter() != filter);
-                gone.push(filter);
-                Reason::SUCCESS
-            })
-            .collect();
-        if !gone.is_empty() {
-            subscriptions.remove(self.key, gone);
-        }
-        Some(codes)
-    }
-
-    /// Ends the session: drops all it has and removes its subscriptions.
-    pub(crate) fn end(&self, subscriptions: &Subscriptions) {
-        let mut state = self.state.held();
-        let state = &mut *state;
-        state.over = true;
-        state.generation += 1;
-        if let Some(link) = state.link.take() {
-            link.wake.notify_one();
-        }
-        let filters = std::mem::take(&mut state.filters);
-        if !filters.is_empty() {
-            subscriptions.remove(self.key, filters.iter().map(|filter| &**filter));
-        }
-        state.queue = Queue::default();
-        state.window = Window::default();
-        state.backlogs = VecDeque::new();
-    }
 }
 
 impl State {
+    /// Whether the connection `generation` has the session and may change it.
+    pub(crate) fn is_open_to(&self, generation: u64) -> bool {
+        self.generation == generation && !self.over
+    }
+
+    /// The filters that it has subscribed to.
+    pub(crate) fn filters(&self) -> &HashSet<Box<str>> {
+        &self.filters
+    }
+
+    /// Notes a filter. Returns whether it is new.
+    pub(crate) fn add_filter(&mut self, filter: &str) -> bool {
+        self.filters.insert(filter.into())
+    }
+
+    /// Forgets a filter and what retained messages it has still to get. Returns whether it was
+    /// there.
+    pub(crate) fn remove_filter(&mut self, filter: &str) -> bool {
+        let there = self.filters.remove(filter);
+        if there {
+            self.remove_backlog(filter);
+        }
+        there
+    }
+
+    /// Sends retained messages from now on, instead of what its filter has still to get.
+    pub(crate) fn add_backlog(&mut self, backlog: Backlog) {
+        self.remove_backlog(backlog.cursor.filter());
+        self.backlogs.push_back(backlog);
+    }
+
+    fn remove_backlog(&mut self, filter: &str) {
+        self.backlogs.retain(|old| old.cursor.filter() != filter);
+    }
+
+    /// Ends the session for good and drops all it has. Returns the filters that it had.
+    pub(crate) fn end(&mut self) -> HashSet<Box<str>> {
+        self.over = true;
+        self.generation += 1;
+        if let Some(link) = self.link.take() {
+            link.wake.notify_one();
+        }
+        self.queue = Queue::default();
+        self.window = Window::default();
+        self.backlogs = VecDeque::new();
+        std::mem::take(&mut self.filters)
+    }
+
     /// Why the connection `generation` has to end, if it has to.
     fn ended(&self, generation: u64) -> Option<Reason> {
         if self.generation != generation {

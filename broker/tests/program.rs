@@ -5,11 +5,11 @@
 mod raw;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use raw::{Broker, DEADLINE, connect};
+use raw::{Broker, Client, DEADLINE, connect};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hostbus-broker"));
@@ -51,6 +51,11 @@ fn serve(arguments: &[&str], ready: &Path) -> (Serving, std::net::SocketAddr) {
         ready.to_str().unwrap(),
     ]);
     let serving = Serving(command.stderr(Stdio::null()).spawn().unwrap());
+    (serving, address_in(ready))
+}
+
+/// Waits for the ready file.
+fn address_in(ready: &Path) -> std::net::SocketAddr {
     let begun = Instant::now();
     while !ready.exists() {
         assert!(begun.elapsed() < DEADLINE, "no ready file");
@@ -63,7 +68,7 @@ fn serve(arguments: &[&str], ready: &Path) -> (Serving, std::net::SocketAddr) {
         .unwrap()
         .strip_prefix("mqtt://")
         .unwrap();
-    (serving, address.parse().unwrap())
+    address.parse().unwrap()
 }
 
 #[tokio::test]
@@ -169,6 +174,96 @@ async fn an_anonymous_broker_lets_anybody_in_and_stops_on_a_signal() {
     );
     assert_eq!(client.ended().await, Some(0x8b));
     assert!(serving.0.wait().unwrap().success());
+}
+
+/// Starts the program under `limits`, as options of `ulimit`, with its log in a file.
+fn serve_under(limits: &str, folder: &Path) -> (Serving, std::net::SocketAddr, PathBuf) {
+    let (log, ready) = (folder.join("log"), folder.join("ready"));
+    let script = format!("{limits} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_hostbus-broker")])
+        .args(["--listen", "127.0.0.1:0", "--anonymous", "admin"])
+        .args(["--ready-file", ready.to_str().unwrap()])
+        .env_remove("HOSTBUS_DATA")
+        .env_remove("HOSTBUS_CONFIG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let serving = Serving(command.spawn().unwrap());
+    let address = address_in(&ready);
+    (serving, address, log)
+}
+
+async fn anonymous(broker: &Broker) -> Client {
+    let mut packet = connect(4, "", "");
+    (packet.user, packet.password) = (None, None);
+    packet.go(broker).await
+}
+
+#[tokio::test]
+async fn more_clients_connect_than_the_soft_limit_on_open_files_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_serving, address, log) = serve_under("ulimit -Sn 60", folder.path());
+    let running = raw::broker(|_| {}).await.running;
+    let broker = Broker { address, running };
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(anonymous(&broker).await);
+    }
+    for client in &mut clients {
+        client.nothing_waits().await;
+    }
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(!told.contains("can't be accepted"), "{told}");
+}
+
+#[tokio::test]
+async fn a_low_limit_on_open_files_is_told_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_serving, address, log) = serve_under("ulimit -n 100", folder.path());
+    let running = raw::broker(|_| {}).await.running;
+    let broker = Broker { address, running };
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(anonymous(&broker).await);
+    }
+    for _ in 0..100 {
+        let begun = Instant::now();
+        let mut refused = Client::new(address, 4).await;
+        assert_eq!(refused.frame().await, None);
+        assert!(begun.elapsed() < DEADLINE / 4, "not closed at once");
+    }
+    clients.pop().unwrap().goodbye().await;
+    anonymous(&broker).await.nothing_waits().await;
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(told.contains("LimitNOFILE"), "{told}");
+    assert_eq!(told.matches("too many connections").count(), 1, "{told}");
+    assert!(!told.contains("can't be accepted"), "{told}");
+}
+
+#[tokio::test]
+async fn accepting_goes_on_after_file_descriptors_ran_out() {
+    let folder = tempfile::tempdir().unwrap();
+    // Fewer than the broker and its share of connections need.
+    let (_serving, address, log) = serve_under("ulimit -n 16", folder.path());
+    let told = || std::fs::read_to_string(&log).unwrap();
+    let running = raw::broker(|_| {}).await.running;
+    let broker = Broker { address, running };
+    let mut clients = Vec::new();
+    let begun = Instant::now();
+    while !told().contains("can't be accepted") {
+        assert!(begun.elapsed() < DEADLINE, "{}", told());
+        let mut client = Client::new(address, 4).await;
+        let mut packet = connect(4, "", "");
+        (packet.user, packet.password) = (None, None);
+        client.send(&packet.bytes()).await;
+        clients.push(client);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    clients.clear();
+    anonymous(&broker).await.nothing_waits().await;
+    assert_eq!(told().matches("can't be accepted").count(), 1, "{}", told());
 }
 
 #[test]

@@ -72,6 +72,36 @@ async fn a_wildcard_gets_every_retained_message_whatever_the_queue_holds() {
 }
 
 #[tokio::test]
+async fn a_publisher_keeps_no_more_topics_than_its_quota() {
+    let broker = broker(|config| config.limits.retained_messages_per_user = 3).await;
+    // Under whatever client id, it is the user who counts.
+    for number in 0..6 {
+        let client_id = ["w1", "w2"][number % 2];
+        let mut writer = connect(4, client_id, "web1").go(&broker).await;
+        let topic = format!("hostbus/v1/home/web1/details/{number}");
+        writer.publish_acked(1, &topic, "table").await;
+    }
+    let mut admin = connect(4, "a", "admin").go(&broker).await;
+    for number in 0..6 {
+        admin.publish_acked(1, &format!("a/{number}"), "x").await;
+    }
+    let mut other = connect(4, "w", "web2").go(&broker).await;
+    let topic = "hostbus/v1/home/web2/details/0";
+    other.publish_acked(1, topic, "table").await;
+    let check = async |filter: &str, expected: usize| {
+        let mut reader = connect(4, "r", "admin").go(&broker).await;
+        reader.subscribe(filter, 0).await;
+        for _ in 0..expected {
+            reader.message().await;
+        }
+        reader.nothing_waits().await;
+    };
+    check("hostbus/v1/home/web1/#", 3).await;
+    check("hostbus/v1/home/web2/#", 1).await;
+    check("a/#", 6).await;
+}
+
+#[tokio::test]
 async fn a_will_is_published_when_its_client_is_lost_and_not_when_it_says_goodbye() {
     let broker = broker(|_| {}).await;
     let mut reader = connect(5, "r", "viewer").go(&broker).await;

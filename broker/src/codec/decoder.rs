@@ -17,6 +17,10 @@ use super::reader::Reader;
 /// Frames up to this length are copied out of the read buffer.
 pub const COPY_BELOW_BYTES: usize = 16 * 1024;
 
+/// The longest CONNECT, its fixed header not counted: no client is known yet that could answer for
+/// more. A will has room for about 60 KiB in it, beside client id, names and password.
+pub const MAX_CONNECT_BYTES: usize = 64 * 1024;
+
 /// Takes packets out of one client's stream of bytes.
 #[derive(Debug)]
 pub struct Decoder {
@@ -26,7 +30,8 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder for a new connection: the first packet must be CONNECT, and it sets the version.
-    /// Packets that claim to be longer than `max_packet_bytes` are refused before they arrive.
+    /// Packets that claim to be longer than `max_packet_bytes`, or CONNECT than
+    /// [`MAX_CONNECT_BYTES`], are refused before they arrive.
     #[must_use]
     pub fn new(max_packet_bytes: usize) -> Self {
         Self {
@@ -70,14 +75,19 @@ impl Decoder {
             return Ok(None);
         };
         self.check_type(first)?;
+        let max_bytes = if self.version.is_some() {
+            self.max_packet_bytes
+        } else {
+            self.max_packet_bytes.min(MAX_CONNECT_BYTES)
+        };
         let mut body_bytes = 0;
         for (index, byte) in buffer.iter().skip(1).take(4).enumerate() {
             body_bytes |= usize::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {
-                if body_bytes > self.max_packet_bytes {
+                if body_bytes > max_bytes {
                     return Err(DecodeError::TooLarge {
                         bytes: body_bytes,
-                        max_bytes: self.max_packet_bytes,
+                        max_bytes,
                     });
                 }
                 return Ok(Some((index + 2, body_bytes)));
@@ -290,6 +300,26 @@ mod tests {
         check(&changed(9, 0x1e), Reason::MALFORMED_PACKET);
         check(&changed(9, 0x42), Reason::MALFORMED_PACKET);
         check(&changed(13, 9), Reason::MALFORMED_PACKET);
+    }
+
+    #[test]
+    fn connect_is_shorter_than_what_comes_after_it() {
+        let check = |bytes: &[u8], expected: Option<usize>| {
+            let mut decoder = Decoder::new(1024 * 1024);
+            let error = match decoder.decode(&mut BytesMut::from(bytes)) {
+                Ok(_) => None,
+                Err(DecodeError::TooLarge { max_bytes, .. }) => Some(max_bytes),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(error, expected, "{bytes:02x?}");
+        };
+        check(&[0x10, 0x80, 0x80, 4], None);
+        check(&[0x10, 0x81, 0x80, 4], Some(MAX_CONNECT_BYTES));
+        let mut decoder = Decoder::new(1024 * 1024);
+        let mut buffer = BytesMut::from(&connect_bytes(4)[..]);
+        decoder.decode(&mut buffer).unwrap().unwrap();
+        buffer.extend_from_slice(&[0x30, 0x80, 0x80, 0x40]);
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
     }
 
     #[test]
