@@ -21,9 +21,11 @@ pub struct Config {
     /// The most memory for what waits for Redis, in bytes of payload; at least 1 MiB. What does not
     /// fit is refused, and asked for again later.
     pub queue_bytes: usize,
-    /// The most nodes that are taken; those beyond are refused.
+    /// The most nodes that are taken; those beyond are refused. A node that was silent for an hour
+    /// makes room for a new one.
     pub max_nodes: usize,
-    /// The most series of one node; rows of those beyond are refused.
+    /// The most series of one node; rows of those beyond are refused. A series without a row for as
+    /// long as rows are kept makes room for a new one.
     pub max_series_per_node: usize,
 }
 

@@ -56,6 +56,9 @@ counters! {
     refused_redis_away,
     /// Samples and descriptions of nodes beyond the limit.
     refused_nodes,
+    /// Retained samples without a place and a usable time: when they were taken can't be told, and
+    /// they come again with each connection.
+    refused_retained,
     /// Rows that Redis refused.
     refused_rows,
     /// Rows of series beyond a node's limit.

@@ -5,7 +5,7 @@
 //! none is, so that what is accepted can't grow; the publishers hold their samples, and are asked
 //! for them when Redis is back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,23 +20,28 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::counters::{Counters, add};
 use crate::describer::{Description, What};
-use crate::node::{Node, Standing, Time, Waiting};
+use crate::node::{Node, Standing, Time, Waiting, is_usable};
+use crate::nodes::Nodes;
 use crate::order::Verdict;
 use crate::queue::{Answer, Queue, Room, Work};
 use crate::subscriber::{self, Mistake, Said};
+use crate::turns::Turns;
 use crate::writer::Feedback;
 
 /// How many mistakes of different kinds and nodes are told in the log; the rest is only counted.
 const MISTAKES: usize = 1_000;
 
+/// How much of the queue a node that catches up may fill: what a publisher has on its way then, some
+/// 400 samples. As many nodes catch up at a time as there is room for.
+const TURN_BYTES: usize = 512 * 1024;
+
 /// Takes what comes from the bus.
 #[derive(Debug)]
 pub struct Intake {
     root: TopicRoot,
-    max_nodes: usize,
-    nodes: HashMap<NodePath, Node>,
-    told_nodes_full: bool,
+    nodes: Nodes,
     mistakes: HashSet<(Option<NodePath>, &'static str)>,
+    turns: Turns,
     queue: Queue,
     descriptions: mpsc::Sender<Description>,
     events: mpsc::Sender<(Arc<NodePath>, Event)>,
@@ -56,10 +61,9 @@ impl Intake {
     ) -> Self {
         Self {
             root: root.clone(),
-            max_nodes: config.max_nodes,
-            nodes: HashMap::new(),
-            told_nodes_full: false,
+            nodes: Nodes::new(config.max_nodes),
             mistakes: HashSet::new(),
+            turns: Turns::new(config.queue_bytes / TURN_BYTES),
             queue,
             descriptions,
             events,
@@ -73,33 +77,56 @@ impl Intake {
             BusEvent::Message(message) => self.message(&message),
             BusEvent::Connected | BusEvent::Disconnected => {}
         }
+        self.give_turns();
     }
 
     /// Takes word from the writer.
     pub fn feedback(&mut self, word: Feedback) {
         match word {
             Feedback::Recovered(path, mark) => self.recovered(&path, mark),
-            Feedback::Away => self.nodes.values_mut().for_each(Node::forget),
+            Feedback::Away => {
+                self.nodes.values_mut().for_each(Node::forget);
+                self.turns.clear();
+            }
             Feedback::Back => {
-                for node in self
-                    .nodes
-                    .values_mut()
-                    .filter(|node| node.missed_boot.is_some())
-                {
-                    recover(node, &self.queue);
+                for node in self.nodes.values_mut() {
+                    if let Some(missed) = node.missed {
+                        ask(node, missed, &mut self.turns, &self.queue);
+                    }
                 }
             }
             Feedback::Broken(path) => {
-                if let Some(node) = self.nodes.get_mut(&*path) {
+                if let Some(node) = self.nodes.get_mut(&path) {
                     info!(node = %path, "redis holds less than it said, asking for the samples again");
-                    if let Standing::Known(order) = &node.standing {
-                        node.missed_boot = order.accepted().map(|mark| mark.boot);
-                    }
+                    let accepted = match &node.standing {
+                        Standing::Known(order) => order.accepted(),
+                        Standing::Unknown | Standing::Recovering(_) => None,
+                    };
                     node.forget();
-                    recover(node, &self.queue);
+                    if let Some(accepted) = accepted {
+                        node.miss(accepted);
+                        ask(node, accepted, &mut self.turns, &self.queue);
+                    }
                 }
             }
             Feedback::Excess(path) => self.excess(&path),
+        }
+        self.give_turns();
+    }
+
+    /// To be called now and then: turns end with time too.
+    pub fn look(&mut self) {
+        self.turns.expire(Instant::now());
+        self.give_turns();
+    }
+
+    /// Has the next nodes send again, as many as may.
+    fn give_turns(&mut self) {
+        while let Some((path, target)) = self.turns.next(Instant::now()) {
+            match self.nodes.get_mut(&path) {
+                Some(node) => begin_turn(node, target, &mut self.turns, &self.queue),
+                None => self.turns.end(&path),
+            }
         }
     }
 
@@ -107,7 +134,9 @@ impl Intake {
         add(&self.counters.messages, 1);
         let bytes = message.payload.len();
         match subscriber::read(&self.root, message) {
-            Ok((path, Said::Sample(sample))) => self.sample(path, sample, bytes),
+            Ok((path, Said::Sample(sample))) => {
+                self.sample(path, sample, bytes, message.retained);
+            }
             Ok((path, Said::Info(info))) => self.describe(path, What::Info(info), bytes),
             Ok((path, Said::Event(event))) => self.describe(path, What::Event(event), bytes),
             Ok((path, Said::Status(status))) => self.describe(path, What::Status(status), bytes),
@@ -116,15 +145,15 @@ impl Intake {
         }
     }
 
-    fn sample(&mut self, path: NodePath, sample: Box<Sample>, bytes: usize) {
+    fn sample(&mut self, path: NodePath, sample: Box<Sample>, bytes: usize, retained: bool) {
         let now_ms = clock::unix_ms();
-        let Some(node) = node_of(
-            &mut self.nodes,
-            path,
-            self.max_nodes,
-            &mut self.told_nodes_full,
-            &self.counters,
-        ) else {
+        // Stored under our time it would be stored anew, with a false time, at each connection.
+        if retained && sample.place().is_none() && !is_usable(sample.ts, now_ms) {
+            add(&self.counters.refused_retained, 1);
+            return;
+        }
+        let Some(node) = self.nodes.heard(path, Instant::now(), forgets(&self.queue)) else {
+            add(&self.counters.refused_nodes, 1);
             return;
         };
         let time = node.time(sample.ts, now_ms);
@@ -137,7 +166,9 @@ impl Intake {
             tell(&self.events, node, event);
         }
         let Some(room) = self.queue.room(bytes) else {
-            node.missed_boot = sample.boot.or(node.missed_boot);
+            if let Some(place) = sample.place() {
+                node.miss(place.into());
+            }
             add(&self.counters.refused_queue_full, 1);
             return;
         };
@@ -152,15 +183,17 @@ impl Intake {
             room,
         };
         match &mut node.standing {
-            Standing::Known(_) => judge(node, waiting, &self.queue, &self.counters),
+            Standing::Known(_) => {
+                judge(node, waiting, &mut self.turns, &self.queue, &self.counters);
+            }
             Standing::Recovering(others) => {
                 if !waiting.wait(others) {
-                    node.missed_boot = Some(place.boot);
+                    node.miss(place.into());
                     add(&self.counters.refused_redis_away, 1);
                 }
             }
             Standing::Unknown if self.counters.redis_away() => {
-                node.missed_boot = Some(place.boot);
+                node.miss(place.into());
                 add(&self.counters.refused_redis_away, 1);
             }
             Standing::Unknown => {
@@ -168,7 +201,7 @@ impl Intake {
                 if let Standing::Recovering(others) = &mut node.standing {
                     waiting.wait(others);
                 } else {
-                    node.missed_boot = Some(place.boot);
+                    node.miss(place.into());
                     add(&self.counters.refused_queue_full, 1);
                 }
             }
@@ -180,25 +213,16 @@ impl Intake {
             return;
         };
         for waiting in node.recovered(mark) {
-            judge(node, waiting, &self.queue, &self.counters);
+            judge(node, waiting, &mut self.turns, &self.queue, &self.counters);
         }
-        if let Some(boot) = node.missed_boot.take()
-            && node.may_ask(Instant::now())
-        {
-            let after = Answer::Resend(Mark { boot, seq: 0 });
-            // Without a place in the queue the next sample's gap asks.
-            let _ = self.queue.put(Work::Answer(Arc::clone(&node.path), after));
+        if let Some(missed) = node.missed.take() {
+            ask(node, missed, &mut self.turns, &self.queue);
         }
     }
 
     fn describe(&mut self, path: NodePath, what: What, bytes: usize) {
-        let Some(node) = node_of(
-            &mut self.nodes,
-            path,
-            self.max_nodes,
-            &mut self.told_nodes_full,
-            &self.counters,
-        ) else {
+        let Some(node) = self.nodes.heard(path, Instant::now(), forgets(&self.queue)) else {
+            add(&self.counters.refused_nodes, 1);
             return;
         };
         let put = self.queue.room(bytes).is_some_and(|room| {
@@ -258,30 +282,13 @@ impl Intake {
     }
 }
 
-/// The node at `path`; `None` when it is new and there are too many.
-fn node_of<'n>(
-    nodes: &'n mut HashMap<NodePath, Node>,
-    path: NodePath,
-    max_nodes: usize,
-    told_full: &mut bool,
-    counters: &Counters,
-) -> Option<&'n mut Node> {
-    if !nodes.contains_key(&path) && nodes.len() >= max_nodes {
-        add(&counters.refused_nodes, 1);
-        if !std::mem::replace(told_full, true) {
-            warn!(node = %path, max_nodes, "too many nodes; this one and others are refused");
-        }
-        return None;
-    }
-    Some(
-        nodes
-            .entry(path)
-            .or_insert_with_key(|path| Node::new(Arc::new(path.clone()))),
-    )
+/// How the queue hears that a node is forgotten. Without a place there it is kept.
+fn forgets(queue: &Queue) -> impl Fn(&Arc<NodePath>) -> bool {
+    |node| queue.put(Work::Forget(Arc::clone(node)))
 }
 
 /// Decides on a numbered sample of a node whose order is known.
-fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) {
+fn judge(node: &mut Node, waiting: Waiting, turns: &mut Turns, queue: &Queue, counters: &Counters) {
     let Standing::Known(order) = &node.standing else {
         return;
     };
@@ -294,7 +301,7 @@ fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) 
     let now = Instant::now();
     match order.judge(place) {
         Verdict::Take { .. } if counters.redis_away() => {
-            node.missed_boot = Some(place.boot);
+            node.miss(place.into());
             add(&counters.refused_redis_away, 1);
         }
         Verdict::Take { step, skipped } => {
@@ -303,6 +310,7 @@ fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) 
                     order.accept(step);
                 }
                 node.progressed();
+                turns.took(&node.path, step.mark, now);
                 add(&counters.skipped, skipped);
             }
         }
@@ -315,11 +323,40 @@ fn judge(node: &mut Node, waiting: Waiting, queue: &Queue, counters: &Counters) 
         }
         Verdict::Gap { after } => {
             add(&counters.gaps, 1);
-            if node.may_ask(now) {
-                debug!(node = %node.path, boot = place.boot, seq = place.seq, after = after.seq, "gap");
-                let _ = queue.put(Work::Answer(Arc::clone(&node.path), Answer::Resend(after)));
-            }
+            debug!(node = %node.path, boot = place.boot, seq = place.seq, after = after.seq, "gap");
+            ask(node, place.into(), turns, queue);
         }
+    }
+}
+
+/// Has a node asked for what it sent up to `target` and we miss, now or when its turn comes.
+fn ask(node: &mut Node, target: Mark, turns: &mut Turns, queue: &Queue) {
+    if turns.want(&node.path, target, Instant::now()) {
+        begin_turn(node, target, turns, queue);
+    }
+}
+
+/// Asks a node whose turn it is, once its order is known.
+fn begin_turn(node: &mut Node, target: Mark, turns: &mut Turns, queue: &Queue) {
+    let accepted = match &node.standing {
+        Standing::Known(order) => order.accepted(),
+        Standing::Unknown | Standing::Recovering(_) => {
+            node.miss(target);
+            recover(node, queue);
+            return;
+        }
+    };
+    let after = match accepted {
+        Some(accepted) if accepted >= target => return turns.end(&node.path),
+        Some(accepted) if accepted.boot == target.boot => accepted,
+        _ => Mark {
+            boot: target.boot,
+            seq: 0,
+        },
+    };
+    if node.may_ask(Instant::now()) {
+        // Without a place in the queue the next sample's gap asks.
+        let _ = queue.put(Work::Answer(Arc::clone(&node.path), Answer::Resend(after)));
     }
 }
 
@@ -342,7 +379,9 @@ fn put(
     };
     let put = queue.put(Work::Write(Box::new(entry), room));
     if !put {
-        node.missed_boot = step.map(|step| step.mark.boot).or(node.missed_boot);
+        if let Some(step) = step {
+            node.miss(step.mark);
+        }
         add(&counters.refused_queue_full, 1);
     }
     put
@@ -374,3 +413,6 @@ fn clock_ahead(now_ms: u64, ahead_ms: u64) -> Event {
         details: [("ahead_ms".to_owned(), Scalar::Integer(ahead_ms))].into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@
 //! | [`order`] | which sample is next, seen, or beyond a gap: pure |
 //! | [`subscriber`] | what is subscribed to, and messages read into what they say |
 //! | [`node`] | what is remembered of one node, and how often it is answered: pure |
+//! | [`nodes`] | the nodes that are remembered, and which is forgotten for a new one: pure |
+//! | [`turns`] | whose turn it is to send again: pure |
 //! | [`intake`] | taking or refusing what comes; never waits for Redis or the bus |
 //! | [`queue`] | the bounded way from the intake to the writers |
 //! | [`writer`] | batches into Redis; comes back when Redis does |
@@ -28,9 +30,11 @@ pub mod error;
 pub mod intake;
 pub mod marks;
 pub mod node;
+pub mod nodes;
 pub mod order;
 pub mod queue;
 pub mod subscriber;
+pub mod turns;
 pub mod writer;
 
 use std::sync::Arc;
@@ -41,7 +45,7 @@ use hostbus_daemon::{CancellationToken, Running};
 use hostbus_store::{Appender, Describer, StoreConfig};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 pub use config::Config;
@@ -61,6 +65,9 @@ const DRAIN_WITHIN: Duration = Duration::from_millis(1_500);
 const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
 /// Word from the writer to the intake. The writer waits when it is full; the intake always takes.
 const FEEDBACK: usize = 4_096;
+
+/// How often the intake looks whether a node's turn has ended without a word.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts an ingester. Neither bus nor Redis needs to be there yet.
 ///
@@ -146,8 +153,11 @@ async fn run(
     let mut voice: JoinSet<()> = JoinSet::new();
     voice.spawn(announcer.run(farewell.clone()));
 
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         tokio::select! {
+            _ = look.tick() => intake.look(),
             event = connection.next() => intake.event(event),
             Some(word) = feedback.recv() => intake.feedback(word),
             Some(ended) = tasks.join_next() => break Err(Error::part(ended)),

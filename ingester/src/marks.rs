@@ -46,14 +46,17 @@ impl Marks {
         }
     }
 
-    /// Adds a node's mark. It replaces one that waits: it is newer.
+    /// Adds a node's mark. It replaces one that waits: it is newer. A wish that waits for this very
+    /// mark stays.
     pub fn add(&mut self, node: &Arc<NodePath>, mark: Mark, resend: bool) {
         let committed = Committed {
             boot: mark.boot,
             seq: mark.seq,
             resend,
         };
-        self.waiting.insert(Arc::clone(node), committed);
+        let waits = self.waiting.get(node).copied();
+        self.waiting
+            .insert(Arc::clone(node), merged(waits, committed));
         if self.due.is_none() {
             let now = Instant::now();
             self.due = Some(self.last_sent.map_or(now, |sent| now.max(sent + EVERY)));
@@ -127,5 +130,45 @@ impl Marks {
             }
         }
         Ok(sent)
+    }
+}
+
+/// What goes out when `newer` comes while `waits` does. Once samples were stored since, nobody knows
+/// that the wish still stands; whoever still misses some asks again.
+fn merged(waits: Option<Committed>, newer: Committed) -> Committed {
+    let wish = waits
+        .is_some_and(|waits| waits.resend && (waits.boot, waits.seq) == (newer.boot, newer.seq));
+    Committed {
+        resend: newer.resend || wish,
+        ..newer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_that_waits_outlives_the_same_mark_only() {
+        let committed = |seq, resend| Committed {
+            boot: 5,
+            seq,
+            resend,
+        };
+        let check = |waits: Option<(u64, bool)>, newer: (u64, bool), resend| {
+            let waits = waits.map(|(seq, resend)| committed(seq, resend));
+            let newer = committed(newer.0, newer.1);
+            assert_eq!(
+                merged(waits, newer),
+                committed(newer.seq, resend),
+                "{waits:?} {newer:?}"
+            );
+        };
+        check(None, (3, false), false);
+        check(None, (3, true), true);
+        check(Some((3, true)), (3, false), true);
+        check(Some((3, false)), (3, false), false);
+        check(Some((3, true)), (4, false), false);
+        check(Some((3, false)), (4, true), true);
     }
 }

@@ -27,10 +27,12 @@ pub struct Node {
     pub path: Arc<NodePath>,
     /// How much is known of its order.
     pub standing: Standing,
-    /// The run whose samples were refused though nothing was wrong with them, to be asked for.
-    pub missed_boot: Option<u64>,
+    /// The newest sample that was refused though nothing was wrong with it, to be asked for.
+    pub missed: Option<Mark>,
     /// It was told that it has too many series.
     pub told_excess: bool,
+    /// When something last came of it.
+    pub heard_at: Instant,
     asked_at: Option<Instant>,
     answered_at: Option<Instant>,
     newest_own_ms: u64,
@@ -73,14 +75,15 @@ pub struct Time {
 }
 
 impl Node {
-    /// A node of which nothing is known.
+    /// A node of which nothing is known, heard of `now`.
     #[must_use]
-    pub fn new(path: Arc<NodePath>) -> Self {
+    pub fn new(path: Arc<NodePath>, now: Instant) -> Self {
         Self {
             path,
             standing: Standing::Unknown,
-            missed_boot: None,
+            missed: None,
             told_excess: false,
+            heard_at: now,
             asked_at: None,
             answered_at: None,
             newest_own_ms: 0,
@@ -90,14 +93,11 @@ impl Node {
 
     /// The time to store a sample under that says `ts`.
     pub fn time(&mut self, ts: Option<u64>, now_ms: u64) -> Time {
-        let ts = ts.filter(|ts| *ts > 0);
-        let ahead_ms = ts
-            .and_then(|ts| ts.checked_sub(now_ms))
-            .filter(|ahead| *ahead > AHEAD_MS);
+        let ahead_ms = ahead_ms(ts, now_ms);
         let newly_ahead_ms = ahead_ms.filter(|_| !self.ahead);
         self.ahead = ahead_ms.is_some();
         match ts {
-            Some(at_ms) if !self.ahead => Time {
+            Some(at_ms) if is_usable(ts, now_ms) => Time {
                 at_ms,
                 own: false,
                 newly_ahead_ms,
@@ -130,6 +130,11 @@ impl Node {
         }
     }
 
+    /// Notes a sample that is to be asked for.
+    pub fn miss(&mut self, missed: Mark) {
+        self.missed = self.missed.max(Some(missed));
+    }
+
     /// Tells whether a gap is to be asked for now.
     pub fn may_ask(&mut self, now: Instant) -> bool {
         let due = self
@@ -158,6 +163,18 @@ impl Node {
     }
 }
 
+/// Tells whether a sample that says `ts` can be stored under it.
+#[must_use]
+pub fn is_usable(ts: Option<u64>, now_ms: u64) -> bool {
+    ts.is_some_and(|ts| ts > 0) && ahead_ms(ts, now_ms).is_none()
+}
+
+/// By how much a clock that says `ts` is too far ahead; `None` when it is not.
+fn ahead_ms(ts: Option<u64>, now_ms: u64) -> Option<u64> {
+    ts.and_then(|ts| ts.checked_sub(now_ms))
+        .filter(|ahead| *ahead > AHEAD_MS)
+}
+
 impl Waiting {
     /// Lets the sample wait among `others`, unless there are too many.
     pub fn wait(self, others: &mut Vec<Self>) -> bool {
@@ -176,7 +193,7 @@ mod tests {
     const NOW: u64 = 1_763_630_000_000;
 
     fn node() -> Node {
-        Node::new(Arc::new("home.a".parse().unwrap()))
+        Node::new(Arc::new("home.a".parse().unwrap()), Instant::now())
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Work {
     Recover(Arc<NodePath>),
     /// Tell a node its mark, once all before it is written.
     Answer(Arc<NodePath>, Answer),
+    /// Forget a node that is silent.
+    Forget(Arc<NodePath>),
 }
 
 /// What a node is to be told.

@@ -149,6 +149,7 @@ impl Writer {
         let mut rooms = Vec::with_capacity(works.len());
         let mut recovering = Vec::new();
         let mut answers = Vec::new();
+        let mut forgotten = Vec::new();
         for work in works.drain(..) {
             match work {
                 Work::Write(entry, room) => {
@@ -157,6 +158,7 @@ impl Writer {
                 }
                 Work::Recover(node) => recovering.push(node),
                 Work::Answer(node, answer) => answers.push((node, answer)),
+                Work::Forget(node) => forgotten.push(node),
             }
         }
         if !entries.is_empty() {
@@ -165,6 +167,9 @@ impl Writer {
         }
         for (node, answer) in answers {
             self.answer(&node, answer);
+        }
+        for node in forgotten {
+            self.appender.forget(&node);
         }
         if !recovering.is_empty() {
             for (node, mark) in self.recover(recovering).await {

@@ -295,6 +295,47 @@ async fn a_foreign_sample_is_stored_by_its_time_or_by_its_arrival() {
 }
 
 #[tokio::test]
+async fn a_foreign_retained_sample_is_stored_only_if_its_own_time_can_be() {
+    let site = site().await;
+    let mut health = site.listen(HEALTH).await;
+    let now_ms = hostbus_daemon::clock::unix_ms();
+    let retained = [
+        ("untimed", None),
+        ("ahead", Some(now_ms + 3_600_000)),
+        ("timed", Some(now_ms - 1_000)),
+    ];
+    for (node, ts) in retained {
+        let mut cpu = hostbus_wire::sample::Cpu::new();
+        cpu.load1 = Some(1.0);
+        let sample = Sample {
+            ts,
+            cpu: Some(cpu),
+            ..Sample::default()
+        };
+        let topic = format!("hostbus/v1/home/{node}/metrics");
+        health
+            .publish_retained(&topic, &encode(&sample).unwrap())
+            .await;
+    }
+    // Each start subscribes anew, and is told all of them again.
+    for _ in 0..2 {
+        let ingester = site.ingester().await;
+        health
+            .health(|health| health.counters.get("messages") >= Some(&3))
+            .await;
+        ingester.stop().await.unwrap();
+        let health = health
+            .health(|health| health.state == HealthState::Stopped)
+            .await;
+        assert_eq!(health.counters["refused_retained"], 2);
+    }
+    for (node, rows) in [("untimed", 0), ("ahead", 0), ("timed", 1)] {
+        let node = format!("home.{node}").parse().unwrap();
+        assert_eq!(site.stored(&node).await.len(), rows, "{node}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_accepted_is_written_and_confirmed_at_a_stop() {
     let site = site().await;
     let ingester = site.ingester().await;

@@ -23,12 +23,15 @@ impl EventQueue {
         self.waiting.push_back(event);
     }
 
-    pub(crate) fn oldest(&self) -> Option<&Event> {
-        self.waiting.front()
+    pub(crate) fn take_oldest(&mut self) -> Option<Event> {
+        self.waiting.pop_front()
     }
 
-    pub(crate) fn remove_oldest(&mut self) {
-        self.waiting.pop_front();
+    /// Puts back the one that was taken, unless the queue has filled up since.
+    pub(crate) fn put_back(&mut self, oldest: Event) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_front(oldest);
+        }
     }
 }
 
@@ -119,8 +122,10 @@ mod tests {
             queue.push(samples_dropped(ts));
         }
         assert_eq!(queue.waiting.len(), MAX_WAITING);
-        assert_eq!(queue.oldest().unwrap().ts, 3);
-        queue.remove_oldest();
-        assert_eq!(queue.oldest().unwrap().ts, 4);
+        let oldest = queue.take_oldest().unwrap();
+        assert_eq!(oldest.ts, 3);
+        queue.put_back(oldest);
+        assert_eq!(queue.take_oldest().unwrap().ts, 3);
+        assert_eq!(queue.take_oldest().unwrap().ts, 4);
     }
 }

@@ -41,10 +41,11 @@ pub use config::Config;
 pub use error::Error;
 
 use sampler::Sampler;
+use schedule::Taken;
 use uplink::Uplink;
 
-/// How many readings wait for the uplink, which takes each at once unless the connection stands
-/// still. When they are too many, samples are left out.
+/// How many readings wait for the uplink, which takes each at once. When they are too many, samples
+/// are left out.
 const READINGS: usize = 16;
 
 /// Starts a publisher, which runs until `token` is cancelled. Needs a running tokio runtime.
@@ -62,15 +63,20 @@ pub async fn start(
 ) -> Result<Running<Error>, Error> {
     config.check()?;
     let path = config.path()?;
-    let uplink = Uplink::open(&config, &bus, &path)?;
+    let (out, taken) = mpsc::channel(READINGS);
+    let uplink = Uplink::open(&config, &bus, &path, taken)?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
-    let task = tokio::spawn(run(config, uplink, token.clone()));
+    let task = tokio::spawn(run(config, out, uplink, token.clone()));
     Ok(Running::new("publisher", Vec::new(), token, task))
 }
 
-async fn run(config: Config, uplink: Uplink, token: CancellationToken) -> Result<(), Error> {
-    let (out, taken) = mpsc::channel(READINGS);
+async fn run(
+    config: Config,
+    out: mpsc::Sender<Taken>,
+    uplink: Uplink,
+    token: CancellationToken,
+) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     tasks.spawn({
         let token = token.clone();
@@ -79,7 +85,7 @@ async fn run(config: Config, uplink: Uplink, token: CancellationToken) -> Result
             Ok(())
         }
     });
-    tasks.spawn(uplink.run(taken, token.clone()));
+    tasks.spawn(uplink.run(token.clone()));
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}

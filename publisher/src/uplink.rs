@@ -4,6 +4,7 @@
 //! there is no connection.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use hostbus_client::{BusConfig, ClientError, Connection, Event, Message, Options, Sender, Will};
@@ -27,6 +28,10 @@ use crate::schedule::Taken;
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the marks of the last samples.
 const LAST_MARKS_WITHIN: Duration = Duration::from_millis(800);
+/// How many samples without a mark are nothing unusual at a stop.
+const FEW_SAMPLES: usize = 3;
+/// In what time a sample's mark comes when all is well. At short intervals this is many samples.
+const MARKED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for its last word to be taken by the connection.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(300);
 
@@ -36,6 +41,7 @@ pub(crate) struct Uplink {
     sender: Sender,
     topics: Topics,
     interval: Duration,
+    taken: mpsc::Receiver<Taken>,
     outbox: Outbox,
     events: EventQueue,
     /// The inventory as payload, once the collectors were read, and whether it must go out.
@@ -54,6 +60,7 @@ struct Topics {
     committed: String,
 }
 
+#[derive(Clone)]
 struct Outlet {
     topic: String,
     qos: QoS,
@@ -82,11 +89,16 @@ impl Topics {
 }
 
 impl Uplink {
-    /// Begins to connect.
+    /// Begins to connect, to carry what `taken` brings.
     ///
     /// # Errors
     /// The settings are wrong.
-    pub(crate) fn open(config: &Config, bus: &BusConfig, path: &NodePath) -> Result<Self, Error> {
+    pub(crate) fn open(
+        config: &Config,
+        bus: &BusConfig,
+        path: &NodePath,
+        taken: mpsc::Receiver<Taken>,
+    ) -> Result<Self, Error> {
         let topics = Topics::new(&bus.root, path);
         let will = Will {
             topic: topics.status.topic.clone(),
@@ -105,6 +117,7 @@ impl Uplink {
             connection,
             topics,
             interval: config.interval(),
+            taken,
             outbox: Outbox::new(&config.outbox, clock::unix_ms() / 1000),
             events: EventQueue::default(),
             info: None,
@@ -114,25 +127,21 @@ impl Uplink {
         })
     }
 
-    /// Carries what `taken` brings until `token` is cancelled, then says good-bye.
+    /// Carries what is taken until `token` is cancelled, then says good-bye.
     ///
     /// # Errors
     /// A payload of our own can't be written.
-    pub(crate) async fn run(
-        mut self,
-        mut taken: mpsc::Receiver<Taken>,
-        token: CancellationToken,
-    ) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
         loop {
             let wake = self.flush().await?;
             tokio::select! {
                 event = self.connection.next() => self.on_event(event),
-                Some(taken) = taken.recv() => self.on_taken(taken)?,
+                Some(taken) = self.taken.recv() => self.on_taken(taken)?,
                 () = until(wake) => {}
                 () = token.cancelled() => break,
             }
         }
-        while let Ok(last) = taken.try_recv() {
+        while let Ok(last) = self.taken.try_recv() {
             self.on_taken(last)?;
         }
         self.stop().await
@@ -153,15 +162,20 @@ impl Uplink {
                 () = sleep_until(deadline) => break,
             }
         }
-        // A sample that was sent a moment ago is most likely taken, and its mark on the way.
         let (unmarked, unsent) = (self.outbox.len(), self.outbox.unsent());
-        if unsent > 0 || (unmarked > 0 && !self.connected) {
-            warn!(
+        match Farewell::of(unmarked, unsent, self.connected, self.interval) {
+            Farewell::Lost => warn!(
                 unmarked,
                 unsent, "stopped with samples that did not get through, they are lost"
-            );
+            ),
+            Farewell::Unsure => warn!(
+                unmarked,
+                "stopped with samples that were sent but never confirmed, they are lost if they are not in Redis"
+            ),
+            Farewell::Clean => {}
         }
-        let offline = self.publish(&self.topics.status, Status::Offline.as_str());
+        let status = self.topics.status.clone();
+        let offline = self.publish(status, Status::Offline.as_str());
         let _ = timeout(LAST_WORD_WITHIN, offline).await;
         self.connection.close().await;
         info!(
@@ -275,35 +289,21 @@ impl Uplink {
         if !self.connected {
             return Ok(None);
         }
-        if self.info_due {
-            // Inventory and status first, so that nobody sees samples of an unknown node.
-            if !self
-                .publish(&self.topics.status, Status::Online.as_str())
-                .await
-            {
-                return Ok(None);
-            }
-            if let Some(info) = &self.info
-                && !self.publish(&self.topics.info, info.clone()).await
-            {
-                return Ok(None);
-            }
-            self.info_due = false;
+        if self.info_due && !self.introduce().await? {
+            return Ok(None);
         }
-        while let Some(event) = self.events.oldest() {
-            if !self
-                .publish(&self.topics.events, codec::encode(event)?)
-                .await
-            {
+        while let Some(event) = self.events.take_oldest() {
+            let payload = codec::encode(&event)?;
+            if !self.publish(self.topics.events.clone(), payload).await? {
+                self.events.put_back(event);
                 return Ok(None);
             }
-            self.events.remove_oldest();
         }
         // A handful at a time, so that marks are heard in between.
         for _ in 0..16 {
             match self.outbox.next(Instant::now()) {
                 Next::Send(payload) => {
-                    if !self.publish(&self.topics.metrics, payload).await {
+                    if !self.publish(self.topics.metrics.clone(), payload).await? {
                         return Ok(None);
                     }
                 }
@@ -314,12 +314,44 @@ impl Uplink {
         Ok(Some(Instant::now()))
     }
 
+    /// Inventory and status first, so that nobody sees samples of an unknown node. Tells whether they
+    /// are out.
+    async fn introduce(&mut self) -> Result<bool, Error> {
+        // An inventory that comes meanwhile is due again.
+        self.info_due = false;
+        let status = self.topics.status.clone();
+        let mut told = self.publish(status, Status::Online.as_str()).await?;
+        if told && let Some(info) = self.info.clone() {
+            told = self.publish(self.topics.info.clone(), info).await?;
+        }
+        self.info_due |= !told;
+        Ok(told)
+    }
+
     /// Tells whether the connection took it. What it does not take waits for the next connection.
-    async fn publish(&self, outlet: &Outlet, payload: impl Into<Vec<u8>>) -> bool {
-        let publish = self
-            .sender
-            .publish(&outlet.topic, outlet.qos, outlet.retain, payload);
-        match timeout(PUBLISH_WITHIN, publish).await {
+    /// Samples go on into the outbox meanwhile.
+    async fn publish(
+        &mut self,
+        outlet: Outlet,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<bool, Error> {
+        let sender = self.sender.clone();
+        let publish = sender.publish(
+            outlet.topic.as_str(),
+            outlet.qos,
+            outlet.retain,
+            payload.into(),
+        );
+        let mut publish = pin!(timeout(PUBLISH_WITHIN, publish));
+        let published = loop {
+            let taken = tokio::select! {
+                biased;
+                published = &mut publish => break published,
+                Some(taken) = self.taken.recv() => taken,
+            };
+            self.on_taken(taken)?;
+        };
+        Ok(match published {
             Ok(Ok(())) => true,
             Ok(Err(ClientError::NotConnected)) => false,
             Ok(Err(error)) => {
@@ -330,6 +362,31 @@ impl Uplink {
                 debug!(topic = outlet.topic, "the connection stands still");
                 false
             }
+        })
+    }
+}
+
+/// What a stop leaves behind.
+#[derive(Debug, PartialEq, Eq)]
+enum Farewell {
+    /// At most a few samples that were sent a moment ago: they are most likely taken, and their mark
+    /// is on its way.
+    Clean,
+    /// Samples that no mark came for, though it had the time: Redis or the ingester is away.
+    Unsure,
+    /// Samples that did not get through.
+    Lost,
+}
+
+impl Farewell {
+    fn of(unmarked: usize, unsent: u64, connected: bool, interval: Duration) -> Self {
+        let sent_lately = (MARKED_WITHIN.as_secs_f64() / interval.as_secs_f64()) as usize;
+        if unsent > 0 || (unmarked > 0 && !connected) {
+            Self::Lost
+        } else if unmarked > sent_lately.max(FEW_SAMPLES) {
+            Self::Unsure
+        } else {
+            Self::Clean
         }
     }
 }
@@ -338,5 +395,88 @@ async fn until(wake: Option<Instant>) {
     match wake {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostbus_wire::Sample;
+    use hostbus_wire::sample::Cpu;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// More than the connection and the system hold for a broker that does not read.
+    const SAMPLES: usize = 6_000;
+
+    /// A broker that takes one connection and its subscription, and then reads no more.
+    async fn broker_that_stalls(listener: TcpListener) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut packet = [0; 1024];
+        let _ = stream.read(&mut packet).await.unwrap();
+        stream.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        // SUBSCRIBE: its length in one byte, then the number that the answer repeats.
+        let _ = stream.read(&mut packet).await.unwrap();
+        assert_eq!(packet[0], 0x82);
+        let answer = [0x90, 3, packet[2], packet[3], 0];
+        stream.write_all(&answer).await.unwrap();
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn samples_are_taken_while_the_connection_stands_still() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bus = BusConfig {
+            url: format!("mqtt://{}", listener.local_addr().unwrap()),
+            ..BusConfig::default()
+        };
+        let broker = tokio::spawn(broker_that_stalls(listener));
+        let config = Config::default();
+        let (out, taken) = mpsc::channel(1);
+        let path = "home.a".parse().unwrap();
+        let uplink = Uplink::open(&config, &bus, &path, taken).unwrap();
+        let token = CancellationToken::new();
+        let uplink = tokio::spawn(uplink.run(token.clone()));
+        let mut cpu = Cpu::new();
+        cpu.cores = vec![12.3; 512];
+        let sample = Sample {
+            ts: Some(clock::unix_ms()),
+            cpu: Some(cpu),
+            ..Sample::default()
+        };
+        for number in 0..SAMPLES {
+            let reading = Reading {
+                sample: sample.clone(),
+                events: Vec::new(),
+                collectors: None,
+            };
+            let sent = timeout(PUBLISH_WITHIN / 2, out.send(Taken::Sample(reading))).await;
+            assert!(sent.is_ok(), "sample {number} had to wait");
+        }
+        assert!(!broker.is_finished(), "the broker failed");
+        token.cancel();
+        uplink.abort();
+        broker.abort();
+    }
+
+    #[test]
+    fn a_stop_tells_of_samples_that_were_never_confirmed() {
+        let check = |unmarked, unsent, connected, seconds, expected: Farewell| {
+            let interval = Duration::from_secs_f64(seconds);
+            assert_eq!(
+                Farewell::of(unmarked, unsent, connected, interval),
+                expected,
+                "{unmarked} {unsent} {connected} {seconds}"
+            );
+        };
+        check(0, 0, false, 10.0, Farewell::Clean);
+        check(3, 0, true, 10.0, Farewell::Clean);
+        check(4, 0, true, 10.0, Farewell::Unsure);
+        check(1_000, 0, true, 10.0, Farewell::Unsure);
+        check(10, 0, true, 0.1, Farewell::Clean);
+        check(11, 0, true, 0.1, Farewell::Unsure);
+        check(4, 1, true, 10.0, Farewell::Lost);
+        check(1, 0, false, 10.0, Farewell::Lost);
     }
 }

@@ -101,6 +101,11 @@ impl Appender {
         self.nodes.get(node).map(|streams| streams.mark)
     }
 
+    /// Forgets a node that is silent. What is written of it later begins with a reading of its mark.
+    pub fn forget(&mut self, node: &NodePath) {
+        self.nodes.remove(node);
+    }
+
     /// Writes `entries`, in their order for each node. `now_ms` is the ingester's clock, by which
     /// streams are trimmed.
     ///
@@ -268,7 +273,7 @@ impl Appender {
                 name.push(':');
                 name.push_str(instance);
             }
-            let Some(slot) = node.next(name, self.max_series) else {
+            let Some(slot) = node.next(name, self.max_series, now_ms, cutoff_ms) else {
                 outcome.excess_rows += 1;
                 if !outcome.excess_nodes.contains(&entry.node) {
                     outcome.excess_nodes.push(Arc::clone(&entry.node));

@@ -18,6 +18,7 @@ use hostbus_daemon::{Backoff, CancellationToken};
 use redis::Value;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,7 +27,6 @@ use tracing::{error, info, warn};
 use crate::config::StoreConfig;
 use crate::connection::Connection;
 use crate::error::StoreError;
-use crate::row::text;
 
 use self::program::Program;
 use self::settings::Settings;
@@ -155,7 +155,7 @@ impl PrivateServer {
         let connection = Connection::open(&config)?.answering_within(ANSWER_WITHIN);
         let token = CancellationToken::new();
         let socket = settings.socket.clone();
-        let mut keeper = Keeper {
+        let keeper = Keeper {
             program,
             settings,
             connection,
@@ -312,27 +312,30 @@ impl Keeper {
         }
     }
 
-    /// Ends a server that a killed hostbus left behind.
-    async fn end_orphan(&mut self) -> Result<(), ServerError> {
-        if matches!(self.answer().await, Answer::Nothing) {
+    /// Ends a server that a killed hostbus left behind. One that hangs is ended too: two servers
+    /// that write one append-only file would ruin it.
+    async fn end_orphan(&self) -> Result<(), ServerError> {
+        let process = self.orphan().await;
+        if process.is_none() && self.is_deserted().await {
             return Ok(());
         }
-        let process = self.process().await;
         warn!(
             process,
             "a redis-server of a former run is still there, ending it"
         );
-        self.shut_down().await;
-        if self.is_silent_within(END_WITHIN, process).await {
+        match process {
+            // Has it write its file and end, as SHUTDOWN would; this needs no answer of it.
+            Some(process) => self.signal(process, Signal::TERM),
+            None => self.shut_down().await,
+        }
+        if self.is_gone_within(END_WITHIN, process).await {
             return Ok(());
         }
-        if let Some(pid) = process
-            .filter(|process| is_redis(*process))
-            .and_then(Pid::from_raw)
-        {
-            let _ = kill_process(pid, Signal::KILL);
+        if let Some(process) = process {
+            warn!(process, "it does not end, killing it");
+            self.signal(process, Signal::KILL);
         }
-        if self.is_silent_within(ANSWER_WITHIN, process).await {
+        if self.is_gone_within(ANSWER_WITHIN, process).await {
             return Ok(());
         }
         Err(ServerError::Orphan {
@@ -340,12 +343,46 @@ impl Keeper {
         })
     }
 
-    /// Waits until nobody answers, and the process is gone so that its file is written.
-    async fn is_silent_within(&self, wait: Duration, process: Option<i32>) -> bool {
+    /// The process of a server of this folder that runs: the one it wrote down itself, else the one
+    /// that listens on the socket.
+    async fn orphan(&self) -> Option<i32> {
+        let written = fs::read_to_string(&self.settings.process)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .filter(|process| self.is_ours(*process));
+        if written.is_some() {
+            return written;
+        }
+        let stream = timeout(ANSWER_WITHIN, UnixStream::connect(&self.settings.socket)).await;
+        let listener = stream.ok()?.ok()?.peer_cred().ok()?.pid();
+        listener.filter(|process| self.is_ours(*process))
+    }
+
+    fn signal(&self, process: i32, signal: Signal) {
+        if self.is_ours(process)
+            && let Some(pid) = Pid::from_raw(process)
+        {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Tells whether this process is a Redis of this folder that lives. Process ids are used again.
+    /// One that has ended stays in the table, without a command line, until its parent looks.
+    fn is_ours(&self, process: i32) -> bool {
+        let proc = PathBuf::from(format!("/proc/{process}"));
+        let read = |what: &str| fs::read_to_string(proc.join(what));
+        read("comm").is_ok_and(|name| name.starts_with("redis") || name.starts_with("valkey"))
+            && fs::read(proc.join("cmdline")).is_ok_and(|line| !line.is_empty())
+            // It enters the folder of its data at its start.
+            && fs::read_link(proc.join("cwd")).is_ok_and(|folder| folder == self.settings.folder)
+    }
+
+    /// Waits until nobody listens, and the process is gone so that its file is written.
+    async fn is_gone_within(&self, wait: Duration, process: Option<i32>) -> bool {
         let until = Instant::now() + wait;
         while Instant::now() < until {
-            let gone = process.is_none_or(|process| !is_redis(process));
-            if gone && matches!(self.answer().await, Answer::Nothing) {
+            let gone = process.is_none_or(|process| !self.is_ours(process));
+            if gone && self.is_deserted().await {
                 return true;
             }
             sleep(LOOK_EVERY).await;
@@ -353,17 +390,15 @@ impl Keeper {
         false
     }
 
-    /// The process id of whoever serves the socket.
-    async fn process(&self) -> Option<i32> {
-        let reply = self
-            .connection
-            .command(redis::cmd("INFO").arg("server"))
-            .await
-            .ok()?;
-        let line = text(&reply)?
-            .lines()
-            .find_map(|line| line.strip_prefix("process_id:"));
-        line?.trim().parse().ok()
+    /// Tells whether nobody listens on the socket. A server that only hangs still listens.
+    async fn is_deserted(&self) -> bool {
+        match timeout(ANSWER_WITHIN, UnixStream::connect(&self.settings.socket)).await {
+            Ok(Err(error)) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ),
+            Ok(Ok(_)) | Err(_) => false,
+        }
     }
 
     /// `NOSAVE` leaves out the snapshot only: the append-only file is written and synced.
@@ -383,14 +418,6 @@ enum Answer {
     Serves,
     Loads,
     Nothing,
-}
-
-/// Tells whether this process is a Redis that lives: process ids are used again, and one that has
-/// ended stays in the table, without a command line, until its parent looks.
-fn is_redis(process: i32) -> bool {
-    let read = |what: &str| fs::read_to_string(format!("/proc/{process}/{what}"));
-    read("comm").is_ok_and(|name| name.starts_with("redis") || name.starts_with("valkey"))
-        && read("cmdline").is_ok_and(|line| !line.is_empty())
 }
 
 fn last_line(log: &Path) -> String {

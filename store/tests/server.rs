@@ -3,10 +3,11 @@
 mod fixture;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::{at, entries, fixture, kill, node, numbers};
+use fixture::{at, entries, fixture, kill, node, numbers, stall};
 use hostbus_store::{Connection, PrivateServer, Reader, StoreConfig};
 
 async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
@@ -28,7 +29,7 @@ async fn data_outlives_a_stop_and_nothing_is_left_running() {
         .unwrap();
     let process = fixture.process();
     fixture.server.stop().await;
-    assert!(!std::path::Path::new(&format!("/proc/{process}")).exists());
+    assert!(!Path::new(&format!("/proc/{process}")).exists());
 
     let server = PrivateServer::start(fixture.folder.path()).await.unwrap();
     assert_eq!(
@@ -65,15 +66,15 @@ async fn a_server_that_dies_is_started_again() {
     assert!(connection.ping().await.is_err());
 }
 
-#[tokio::test]
-async fn a_server_left_behind_is_taken_over_with_its_data() {
+/// Leaves a server behind with three samples, does to it what `harm` does, and starts another.
+async fn check_take_over(harm: impl FnOnce(&Path, i32)) {
     let first = fixture().await;
     let a = node("a");
     first
         .appender()
         .write(&entries(&a, 1..=3), at(3))
         .await
-        .unwrap();
+        .expect("the samples are written");
     first.server.stop().await;
     let folder = first.folder;
     let mut orphan = Command::new("redis-server")
@@ -81,25 +82,65 @@ async fn a_server_left_behind_is_taken_over_with_its_data() {
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is installed: apt-get install redis-server");
-    let connection = Connection::open(&first.config).unwrap();
+    let connection = Connection::open(&first.config).expect("the settings are good");
     until("the orphan answers", async || {
         connection.ping().await.is_ok()
     })
     .await;
+    harm(folder.path(), orphan.id().cast_signed());
 
-    let server = PrivateServer::start(folder.path()).await.unwrap();
-    until("the orphan has ended", async || {
-        orphan.try_wait().unwrap().is_some()
-    })
-    .await;
+    let started = PrivateServer::start(folder.path()).await;
+    let ended = orphan.try_wait().expect("our child").is_some();
+    let _ = orphan.kill();
+    let server = started.expect("the next one takes over");
+    assert!(ended, "two servers write one file");
     let config = StoreConfig {
         url: Some(server.url()),
         ..StoreConfig::default()
     };
     assert_eq!(
-        numbers(&Reader::open(&config).unwrap(), &a).await,
+        numbers(&Reader::open(&config).expect("the settings are good"), &a).await,
         [1, 2, 3]
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_left_behind_is_taken_over_with_its_data() {
+    check_take_over(|_, _| {}).await;
+}
+
+#[tokio::test]
+async fn a_server_left_behind_that_hangs_is_ended() {
+    check_take_over(|_, orphan| stall(orphan)).await;
+}
+
+#[tokio::test]
+async fn a_server_left_behind_that_hangs_is_ended_without_its_socket() {
+    check_take_over(|folder, orphan| {
+        stall(orphan);
+        std::fs::remove_file(folder.join("redis.sock")).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_left_behind_that_hangs_is_ended_without_its_process_id() {
+    check_take_over(|folder, orphan| {
+        stall(orphan);
+        std::fs::remove_file(folder.join("redis.pid")).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_has_got_the_id_of_a_former_server_is_left_alone() {
+    let other = fixture().await;
+    let mine = tempfile::tempdir().unwrap();
+    std::fs::write(mine.path().join("redis.pid"), other.process().to_string()).unwrap();
+    let server = PrivateServer::start(mine.path()).await.unwrap();
+    let connection = Connection::open(&other.config).unwrap();
+    assert!(connection.ping().await.is_ok());
     server.stop().await;
 }
 

@@ -4,6 +4,7 @@
 //! <folder>/redis.conf   written anew at each start, 0600
 //! <folder>/redis.sock   0700
 //! <folder>/redis.log
+//! <folder>/redis.pid    the server's process id, while it runs
 //! <folder>/appendonlydir/…
 //! ```
 
@@ -21,7 +22,9 @@ pub(super) const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Where the private server's things are.
 #[derive(Debug)]
 pub(super) struct Settings {
+    pub(super) folder: PathBuf,
     pub(super) file: PathBuf,
+    pub(super) process: PathBuf,
     pub(super) socket: PathBuf,
     pub(super) log: PathBuf,
 }
@@ -37,8 +40,10 @@ impl Settings {
         let folder = folder.canonicalize().map_err(failed(folder))?;
         let settings = Self {
             file: folder.join("redis.conf"),
+            process: folder.join("redis.pid"),
             socket: folder.join("redis.sock"),
             log: folder.join("redis.log"),
+            folder,
         };
         let bytes = settings.socket.as_os_str().len();
         if bytes > MAX_SOCKET_PATH_BYTES {
@@ -53,7 +58,7 @@ impl Settings {
             .truncate(true)
             .mode(0o600)
             .open(&settings.file)
-            .and_then(|mut file| file.write_all(settings.text(&folder).as_bytes()))
+            .and_then(|mut file| file.write_all(settings.text().as_bytes()))
             .map_err(failed(&settings.file))?;
         Ok(settings)
     }
@@ -82,13 +87,14 @@ impl Settings {
         url
     }
 
-    fn text(&self, folder: &Path) -> String {
+    fn text(&self) -> String {
         format!(
             "# Written by hostbus at each start; changes here are lost.\n\
              port 0\n\
              unixsocket {}\n\
              unixsocketperm 700\n\
              dir {}\n\
+             pidfile {}\n\
              logfile {}\n\
              loglevel notice\n\
              daemonize no\n\
@@ -97,7 +103,8 @@ impl Settings {
              save \"\"\n\
              maxmemory-policy noeviction\n",
             quoted(&self.socket),
-            quoted(folder),
+            quoted(&self.folder),
+            quoted(&self.process),
             quoted(&self.log),
         )
     }
@@ -124,7 +131,9 @@ mod tests {
     #[test]
     fn paths_stand_in_settings_and_address_whatever_they_hold() {
         let settings = Settings {
+            folder: PathBuf::new(),
             file: PathBuf::new(),
+            process: PathBuf::new(),
             socket: "/a b/\"c\"/é%/redis.sock".into(),
             log: PathBuf::new(),
         };

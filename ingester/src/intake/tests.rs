@@ -1,0 +1,142 @@
+//! A thousand publishers that catch up after an outage, against the real intake and a slow writer.
+
+use std::time::Duration;
+
+use hostbus_wire::encode;
+use hostbus_wire::topic::NodeTopic;
+
+use super::*;
+use crate::queue;
+
+const NODES: usize = 1_000;
+const BACKLOG: u64 = 40;
+const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// What the writer takes, and what each publisher that catches up sends, before the other does.
+const WRITTEN_A_ROUND: usize = 200;
+const SENT_A_ROUND: u64 = 10;
+/// How often a publisher takes a sample.
+const INTERVAL: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One that holds what is not yet written.
+struct Publisher {
+    path: Arc<NodePath>,
+    newest: u64,
+    written: u64,
+    /// The next one to send, while it catches up.
+    cursor: Option<u64>,
+    probed_at: Instant,
+}
+
+impl Publisher {
+    fn message(&self, root: &TopicRoot, seq: u64) -> BusEvent {
+        let sample = Sample {
+            ts: Some(1_763_630_000_000 + seq),
+            boot: Some(5),
+            seq: Some(seq),
+            first: Some(self.written + 1),
+            ..Sample::default()
+        };
+        BusEvent::Message(Message {
+            topic: NodeTopic::Metrics.text(root, &self.path),
+            payload: encode(&sample).unwrap().into(),
+            retained: false,
+        })
+    }
+}
+
+fn number(path: &NodePath) -> usize {
+    path.node.as_str()[1..].parse().unwrap()
+}
+
+#[test]
+fn a_thousand_nodes_catch_up_a_few_at_a_time() {
+    let config = Config {
+        queue_bytes: QUEUE_BYTES,
+        ..Config::default()
+    };
+    let root = TopicRoot::default();
+    let (queue, mut works) = queue::queue(QUEUE_BYTES);
+    let (descriptions, _descriptions) = mpsc::channel(1);
+    let (events, _events) = mpsc::channel(1);
+    let counters = Arc::new(Counters::default());
+    let mut intake = Intake::new(
+        &config,
+        &root,
+        queue,
+        descriptions,
+        events,
+        Arc::clone(&counters),
+    );
+    let begun = Instant::now();
+    let mut publishers: Vec<Publisher> = (0..NODES)
+        .map(|number| Publisher {
+            path: Arc::new(format!("home.n{number}").parse().unwrap()),
+            newest: BACKLOG,
+            written: 0,
+            cursor: None,
+            probed_at: begun,
+        })
+        .collect();
+
+    counters.set_redis_away(true);
+    intake.feedback(Feedback::Away);
+    for publisher in &publishers {
+        intake.event(publisher.message(&root, BACKLOG));
+    }
+    counters.set_redis_away(false);
+    intake.feedback(Feedback::Back);
+
+    let (mut most_at_once, mut sent) = (0, 0);
+    while publishers.iter().any(|one| one.written < BACKLOG) {
+        assert!(begun.elapsed() < DEADLINE, "some do not catch up");
+        for _ in 0..WRITTEN_A_ROUND {
+            match works.try_recv() {
+                Ok(Work::Write(entry, _room)) => {
+                    let mark = entry.step.unwrap().mark;
+                    let publisher = &mut publishers[number(&entry.node)];
+                    assert_eq!(mark.seq, publisher.written + 1);
+                    publisher.written = mark.seq;
+                }
+                Ok(Work::Recover(path)) => {
+                    let seq = publishers[number(&path)].written;
+                    let mark = (seq > 0).then_some(Mark { boot: 5, seq });
+                    intake.feedback(Feedback::Recovered(path, mark));
+                }
+                Ok(Work::Answer(path, Answer::Resend(_))) => {
+                    let publisher = &mut publishers[number(&path)];
+                    publisher.cursor = Some(publisher.written + 1);
+                }
+                Ok(Work::Answer(_, Answer::Mark) | Work::Forget(_)) => {}
+                Err(_) => break,
+            }
+        }
+        most_at_once =
+            most_at_once.max(publishers.iter().filter(|one| one.cursor.is_some()).count());
+        for publisher in &mut publishers {
+            if publisher.probed_at.elapsed() > INTERVAL {
+                publisher.probed_at = Instant::now();
+                publisher.newest += 1;
+                if publisher.cursor.is_none() {
+                    intake.event(publisher.message(&root, publisher.newest));
+                }
+            }
+            for _ in 0..SENT_A_ROUND {
+                let Some(seq) = publisher.cursor else { break };
+                intake.event(publisher.message(&root, seq));
+                sent += 1;
+                publisher.cursor = (seq < publisher.newest).then_some(seq + 1);
+            }
+        }
+        intake.look();
+    }
+    let turns = QUEUE_BYTES / TURN_BYTES;
+    // Who has just had its turn may still send its last ones.
+    assert!(most_at_once <= 2 * turns, "{most_at_once} at once");
+    let refused = counters.all()["refused_queue_full"];
+    let taken: u64 = publishers.iter().map(|one| one.written).sum();
+    assert!(
+        taken * 10 >= sent * 8,
+        "{sent} were sent for {taken} that were taken, {refused} refused"
+    );
+}
