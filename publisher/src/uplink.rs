@@ -32,6 +32,9 @@ const LAST_MARKS_WITHIN: Duration = Duration::from_millis(800);
 const FEW_SAMPLES: usize = 3;
 /// In what time a sample's mark comes when all is well. At short intervals this is many samples.
 const MARKED_WITHIN: Duration = Duration::from_secs(1);
+/// After how many samples `online` is told again: a broker may fire the will of an earlier, lost
+/// connection long after the next one has said `online`.
+const STATUS_EVERY_SAMPLES: u32 = 6;
 /// How long a stop waits for its last word to be taken by the connection.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(300);
 
@@ -48,6 +51,7 @@ pub(crate) struct Uplink {
     info: Option<Vec<u8>>,
     info_due: bool,
     connected: bool,
+    samples_since_status: u32,
     refused_told: bool,
 }
 
@@ -123,6 +127,7 @@ impl Uplink {
             info: None,
             info_due: false,
             connected: false,
+            samples_since_status: 0,
             refused_told: false,
         })
     }
@@ -233,6 +238,7 @@ impl Uplink {
             self.describe(collectors)?;
         }
         if let Some(sample) = sample {
+            self.samples_since_status += 1;
             match self.outbox.push(sample) {
                 Ok(_) => self.refused_told = false,
                 Err(error) if !self.refused_told => {
@@ -292,6 +298,9 @@ impl Uplink {
         if self.info_due && !self.introduce().await? {
             return Ok(None);
         }
+        if self.samples_since_status >= STATUS_EVERY_SAMPLES && !self.tell_online().await? {
+            return Ok(None);
+        }
         while let Some(event) = self.events.take_oldest() {
             let payload = codec::encode(&event)?;
             if !self.publish(self.topics.events.clone(), payload).await? {
@@ -319,13 +328,18 @@ impl Uplink {
     async fn introduce(&mut self) -> Result<bool, Error> {
         // An inventory that comes meanwhile is due again.
         self.info_due = false;
-        let status = self.topics.status.clone();
-        let mut told = self.publish(status, Status::Online.as_str()).await?;
+        let mut told = self.tell_online().await?;
         if told && let Some(info) = self.info.clone() {
             told = self.publish(self.topics.info.clone(), info).await?;
         }
         self.info_due |= !told;
         Ok(told)
+    }
+
+    async fn tell_online(&mut self) -> Result<bool, Error> {
+        self.samples_since_status = 0;
+        let status = self.topics.status.clone();
+        self.publish(status, Status::Online.as_str()).await
     }
 
     /// Tells whether the connection took it. What it does not take waits for the next connection.

@@ -158,6 +158,15 @@ async fn a_host_shows_up_is_described_and_says_good_bye() {
     assert_eq!(second.place().unwrap().seq, 2);
     assert!(second.ts > first.ts);
 
+    // As the will of an earlier connection that the broker fires late.
+    let late_will = watcher.sender();
+    late_will
+        .publish(format!("{NODE}/status"), QoS::AtLeastOnce, true, "offline")
+        .await
+        .unwrap();
+    find(&mut watcher, "status", status("offline")).await;
+    find(&mut watcher, "status", status("online")).await;
+
     let stopping = Instant::now();
     publisher.stop().await.unwrap();
     assert!(
