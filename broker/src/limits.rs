@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at once, those that have not sent CONNECT included. 1 to 1,000,000, default
-    /// 20,000. At the limit a new connection is closed at once, without an answer. The broker
+    /// 16,000. At the limit a new connection is closed at once, without an answer. The broker
     /// raises the limit on open files (RLIMIT_NOFILE) as far as it may; where that is below this
     /// limit and 128 files more, there are fewer connections, and the broker warns at its start.
     pub max_connections: usize,
@@ -81,7 +81,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 20_000,
+            max_connections: 16_000,
             max_connecting: 2_048,
             max_connecting_per_address: 1_024,
             connect_timeout_seconds: 10,
