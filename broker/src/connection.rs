@@ -36,6 +36,9 @@ const WRITE_AHEAD_BYTES: usize = 64 * 1024;
 /// How long the last packets to a client may take.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// A connection on which nothing moves for so long has nothing on its way when the broker stops.
+const CALM: Duration = Duration::from_millis(100);
+
 /// Refused topics that are logged, for each connection.
 const MAX_LOGGED_TOPICS: usize = 8;
 
@@ -208,7 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let far = Duration::from_secs(365 * 86_400);
         let quiet = tokio::time::sleep(silence.unwrap_or(far));
         let stop = token.cancelled();
-        tokio::pin!(quiet, stop);
+        let calm = tokio::time::sleep(far);
+        tokio::pin!(quiet, stop, calm);
+        let mut stopping = None;
         // What came together with CONNECT waits already.
         if let Err(end) = self.handle_incoming() {
             return end;
@@ -221,9 +226,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let room = more && self.transport.outgoing.len() < WRITE_AHEAD_BYTES;
             tokio::select! {
                 biased;
-                () = &mut stop => return End::Stopping,
+                () = &mut stop, if stopping.is_none() => {
+                    // What is on its way, such as the last word of a publisher, still arrives.
+                    stopping = Some(Instant::now());
+                    calm.as_mut().reset(tokio::time::Instant::now() + CALM);
+                }
+                () = &mut calm, if stopping.is_some() => return End::Stopping,
                 progress = self.transport.progress() => {
                     let Ok(progress) = progress else { return End::Lost };
+                    if stopping.is_some_and(|begun| begun.elapsed() < LINGER) {
+                        calm.as_mut().reset(tokio::time::Instant::now() + CALM);
+                    }
                     self.hub.counters().bytes_sent.add(progress.written_bytes as u64);
                     if progress.read_bytes > 0 {
                         self.hub.counters().bytes_received.add(progress.read_bytes as u64);

@@ -91,6 +91,8 @@ pub struct Connection {
 pub struct Sender {
     client: AsyncClient,
     connected: watch::Receiver<bool>,
+    /// Publishes that the broker has not acknowledged yet; those of QoS 0 don't count.
+    unacknowledged: watch::Sender<usize>,
 }
 
 impl Connection {
@@ -123,6 +125,7 @@ impl Connection {
         event_loop.network_options.set_connection_timeout(10);
         let (event_sender, events) = mpsc::channel(CHANNEL);
         let (connected_sender, connected) = watch::channel(false);
+        let (unacknowledged, _) = watch::channel(0);
         let token = CancellationToken::new();
         let driver = Driver {
             event_loop,
@@ -130,6 +133,7 @@ impl Connection {
             filters: options.filters,
             events: event_sender,
             connected: connected_sender,
+            unacknowledged: unacknowledged.clone(),
             component: options.component,
             url: config.url.clone(),
             last_error: None,
@@ -137,7 +141,11 @@ impl Connection {
         let task = tokio::spawn(driver.run(token.clone()));
         Ok(Self {
             events,
-            sender: Sender { client, connected },
+            sender: Sender {
+                client,
+                connected,
+                unacknowledged,
+            },
             token,
             task,
         })
@@ -160,10 +168,15 @@ impl Connection {
         self.sender.clone()
     }
 
-    /// Sends what was published before, says good-bye, and ends. The will is not fired.
+    /// Sends what was published before, waits a moment until the broker has acknowledged what it
+    /// must, says good-bye, and ends. The will is not fired.
     pub async fn close(mut self) {
         // Events nobody will take must not hold up the good-bye.
         self.events.close();
+        let mut unacknowledged = self.sender.unacknowledged.subscribe();
+        let all = unacknowledged.wait_for(|count| *count == 0);
+        // What is not acknowledged in time is said to nobody: the bus is going away, too.
+        let _ = tokio::time::timeout(CLOSE_WITHIN, all).await;
         if self.sender.is_connected() && self.sender.client.disconnect().await.is_ok() {
             let _ = tokio::time::timeout(CLOSE_WITHIN, &mut self.task).await;
         }
@@ -192,15 +205,23 @@ impl Sender {
         if !self.is_connected() {
             return Err(ClientError::NotConnected);
         }
+        let counts = qos != QoS::AtMostOnce;
+        if counts {
+            self.unacknowledged.send_modify(|count| *count += 1);
+        }
         let mut connected = self.connected.clone();
         let publish = self
             .client
             .publish(topic, library_qos(qos), retain, payload);
-        tokio::select! {
+        let published = tokio::select! {
             biased;
             published = publish => published.map_err(|_| ClientError::NotConnected),
             _ = connected.wait_for(|connected| !connected) => Err(ClientError::NotConnected),
+        };
+        if counts && published.is_err() {
+            self.unacknowledged.send_modify(less_one);
         }
+        published
     }
 
     /// Tells whether there is a connection at this moment.
@@ -208,6 +229,11 @@ impl Sender {
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
+}
+
+/// The count may have been cleared by a lost connection meanwhile.
+fn less_one(count: &mut usize) {
+    *count = count.saturating_sub(1);
 }
 
 fn library_qos(qos: QoS) -> rumqttc::QoS {
@@ -230,6 +256,7 @@ struct Driver {
     filters: Vec<(String, QoS)>,
     events: mpsc::Sender<Event>,
     connected: watch::Sender<bool>,
+    unacknowledged: watch::Sender<usize>,
     component: String,
     url: String,
     last_error: Option<String>,
@@ -299,6 +326,10 @@ impl Driver {
                 self.tell(Event::Message(message)).await;
                 return false;
             }
+            Packet::PubAck(_) => {
+                self.unacknowledged.send_modify(less_one);
+                return false;
+            }
             _ => return false,
         }
         true
@@ -330,6 +361,7 @@ impl Driver {
             .state
             .events
             .retain(|event| matches!(event, rumqttc::Event::Incoming(Packet::Publish(_))));
+        self.unacknowledged.send_replace(0);
         if self.connected.send_replace(false) {
             self.tell(Event::Disconnected).await;
         }

@@ -104,9 +104,17 @@ async fn closing_sends_what_was_published_and_says_good_bye() {
         .publish("a", QoS::AtLeastOnce, true, "bye")
         .await
         .unwrap();
-    connection.close().await;
-    assert_eq!(packet(&mut stream).await[0], 0x33, "PUBLISH");
-    assert_eq!(packet(&mut stream).await, [0xe0, 0], "DISCONNECT");
+    let broker = async {
+        let publish = packet(&mut stream).await;
+        assert_eq!(publish[0], 0x33, "PUBLISH");
+        // The good-bye waits for this answer.
+        let early = timeout(Duration::from_millis(200), packet(&mut stream)).await;
+        assert!(early.is_err(), "{early:?}");
+        let ack = [0x40, 2, publish[5], publish[6]];
+        stream.write_all(&ack).await.expect("PUBACK");
+        assert_eq!(packet(&mut stream).await, [0xe0, 0], "DISCONNECT");
+    };
+    tokio::join!(connection.close(), broker);
     assert!(matches!(
         sender.publish("a", QoS::AtMostOnce, false, "x").await,
         Err(ClientError::NotConnected)
