@@ -37,7 +37,10 @@ async fn serve(arguments: &Serve) -> Result<()> {
         ready::write(file, &object)
             .with_context(|| format!("failed to write the ready file {}", file.display()))?;
     }
-    shutdown::on_signal(token).await?;
+    tokio::select! {
+        signalled = shutdown::on_signal(token) => signalled?,
+        ended = broker.ended() => return Ok(ended?),
+    }
     Ok(broker.ended().await?)
 }
 

@@ -205,29 +205,45 @@ impl Sender {
         if !self.is_connected() {
             return Err(ClientError::NotConnected);
         }
-        let counts = qos != QoS::AtMostOnce;
-        if counts {
-            self.unacknowledged.send_modify(|count| *count += 1);
-        }
+        let mut waits = Waits::new((qos != QoS::AtMostOnce).then_some(&self.unacknowledged));
         let mut connected = self.connected.clone();
         let publish = self
             .client
             .publish(topic, library_qos(qos), retain, payload);
-        let published = tokio::select! {
+        tokio::select! {
             biased;
-            published = publish => published.map_err(|_| ClientError::NotConnected),
-            _ = connected.wait_for(|connected| !connected) => Err(ClientError::NotConnected),
-        };
-        if counts && published.is_err() {
-            self.unacknowledged.send_modify(less_one);
+            published = publish => published.map_err(|_| ClientError::NotConnected)?,
+            _ = connected.wait_for(|connected| !connected) => return Err(ClientError::NotConnected),
         }
-        published
+        // From here on the broker's answer ends the wait.
+        waits.0 = None;
+        Ok(())
     }
 
     /// Tells whether there is a connection at this moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
+    }
+}
+
+/// A publish that is counted as unacknowledged; what is given up before it was handed over, is not.
+struct Waits<'s>(Option<&'s watch::Sender<usize>>);
+
+impl<'s> Waits<'s> {
+    fn new(count: Option<&'s watch::Sender<usize>>) -> Self {
+        if let Some(count) = count {
+            count.send_modify(|count| *count += 1);
+        }
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.send_modify(less_one);
+        }
     }
 }
 

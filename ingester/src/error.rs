@@ -33,6 +33,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Tells whether a setting is what must be mended.
+    #[must_use]
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::Setting { .. } | Self::Bus(_) | Self::Store(_))
+    }
+
     pub(crate) fn part(ended: Result<&'static str, JoinError>) -> Self {
         let part = ended.map_or_else(|error| error.to_string(), str::to_owned);
         Self::Part { part }

@@ -1,23 +1,23 @@
 //! The program `hostbus-ingester`.
 
-mod cli;
+mod arguments;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
 
-use crate::cli::{Args, Settings};
+use crate::arguments::{Args, Settings};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let settings = match Settings::load(&args) {
         Ok(settings) => settings,
-        Err(error) => return cli::failed(&error, exit::USAGE),
+        Err(error) => return arguments::failed(&error, exit::USAGE),
     };
     match run(settings) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => cli::failed(&error, cli::code(&error)),
+        Err(error) => arguments::failed(&error, arguments::code(&error)),
     }
 }
 

@@ -8,6 +8,7 @@ use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::exit;
 use hostbus_daemon::logging::{LogConfig, LogError};
 use hostbus_publisher::{Config, Error};
+use hostbus_wire::Sample;
 use serde::Deserialize;
 
 const EXAMPLES: &str = "\
@@ -56,7 +57,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Print one sample of this host and end
     Once {
-        /// As JSON, the only form so far
+        /// As JSON, the sample as it would travel
         #[arg(long)]
         json: bool,
     },
@@ -85,6 +86,20 @@ impl Arguments {
             .flag("--interval", "publisher.interval_seconds", self.interval)
             .load()
     }
+}
+
+/// A sample for people: `series.field value`, a line each.
+pub(crate) fn lines(sample: &Sample) -> Vec<String> {
+    let mut lines = Vec::new();
+    sample.for_each_series(|series| {
+        let name = series.name();
+        series.for_each_field(|field, value| {
+            if let Some(value) = value {
+                lines.push(format!("{name}.{field} {value}"));
+            }
+        });
+    });
+    lines
 }
 
 /// Tells a wrong setting from a failure.

@@ -25,13 +25,14 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
-    if let Some(Verb::Once { .. }) = arguments.verb {
+    if let Some(Verb::Once { json }) = arguments.verb {
         let sample = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1))?;
-        writeln!(
-            std::io::stdout(),
-            "{}",
+        let text = if json {
             serde_json::to_string_pretty(&sample)?
-        )?;
+        } else {
+            arguments::lines(&sample).join("\n")
+        };
+        writeln!(std::io::stdout(), "{text}")?;
         return Ok(());
     }
     // One thread is plenty, and light.

@@ -4,7 +4,6 @@
 //! and stop the other way round, so that whatever is on its way arrives.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,10 +132,10 @@ impl Site {
     /// Stops the parts in the order of the data.
     pub(super) async fn stop(self) {
         let deadline = Instant::now() + STOP_WITHIN;
-        stop_part("publisher", deadline, self.publisher.stop()).await;
-        stop_part("notifier", deadline, self.notifier.stop()).await;
-        stop_part("ingester", deadline, self.ingester.stop()).await;
-        stop_part("broker", deadline, self.broker.stop()).await;
+        stop_part(self.publisher, deadline).await;
+        stop_part(self.notifier, deadline).await;
+        stop_part(self.ingester, deadline).await;
+        stop_part(self.broker, deadline).await;
         if let Some(server) = self.server {
             // Redis gets what is left of the time and more: it holds the history.
             server.stop().await;
@@ -178,12 +177,9 @@ pub(super) async fn is_heard(endpoints: &Endpoints, folder: &Folder) -> anyhow::
     })
 }
 
-async fn stop_part<E: std::fmt::Display>(
-    name: &'static str,
-    deadline: Instant,
-    stop: impl Future<Output = Result<(), E>>,
-) {
-    match tokio::time::timeout_at(deadline, stop).await {
+async fn stop_part<E: std::fmt::Display>(part: Running<E>, deadline: Instant) {
+    let name = part.name();
+    match tokio::time::timeout_at(deadline, part.stop()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(part = name, %error, "a part failed while it stopped"),
         Err(_) => warn!(

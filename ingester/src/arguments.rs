@@ -78,11 +78,8 @@ pub(crate) fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
 
 /// The exit code for an error: settings are the user's to mend.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    let settings = matches!(
-        error.downcast_ref(),
-        Some(Error::Setting { .. } | Error::Bus(_) | Error::Store(_))
-    );
-    if settings || error.is::<LogError>() || error.is::<ConfigError>() {
+    let setting = error.downcast_ref::<Error>().is_some_and(Error::is_setting);
+    if setting || error.is::<LogError>() || error.is::<ConfigError>() {
         exit::USAGE
     } else {
         exit::FAILED
