@@ -37,6 +37,15 @@ impl Counter {
     pub(crate) fn subtract(&self, less: u64) {
         self.0.fetch_sub(less, Relaxed);
     }
+
+    /// Takes away what was counted `before` and adds what is `now`.
+    pub(crate) fn shift(&self, before: usize, now: usize) {
+        if now > before {
+            self.0.fetch_add((now - before) as u64, Relaxed);
+        } else if now < before {
+            self.0.fetch_sub((before - now) as u64, Relaxed);
+        }
+    }
 }
 
 /// The counters of one broker.
@@ -60,6 +69,12 @@ pub struct Counters {
     pub bytes_sent: Counter,
     /// Messages refused because the publisher may not write there.
     pub publishes_refused: Counter,
+    /// How often a client had to rest because it published faster than it may.
+    pub rests: Counter,
+    /// Messages that wait for sessions or are under way to them now, once for each session.
+    pub queued_messages: Counter,
+    /// What they cost, in bytes.
+    pub queued_bytes: Counter,
     dropped: [Counter; 5],
 }
 

@@ -74,6 +74,14 @@ pub enum Error {
         /// What the database said.
         source: Box<redb::Error>,
     },
+    /// A new file of sessions and retained messages can't be begun.
+    #[error("failed to begin {}: {problem}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        problem: String,
+    },
     /// A later version of hostbus wrote the file, or it is damaged.
     #[error("{} holds {found}, this version reads format 1", path.display())]
     Format {

@@ -6,23 +6,21 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use hostbus_daemon::Secret;
-use hostbus_wire::{Access, QoS};
+use hostbus_wire::Access;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::codec::packet::{Connect, Packet, Version};
 use crate::codec::reason::Reason;
-use crate::codec::writer::{self, ConnAck};
+use crate::codec::writer::{self, ConnAck, Dialect};
 use crate::codec::{DecodeError, Decoder};
+use crate::connection::TOPIC_ALIAS_MAXIMUM;
 use crate::hub::{Attached, Hub, Terms};
 use crate::session::{Link, Name};
 use crate::transport::Transport;
 
 /// The longest client id, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 256;
-
-/// The highest topic alias that a 5.0 client may use.
-pub(crate) const TOPIC_ALIAS_MAXIMUM: u16 = 16;
 
 /// The user name under which anonymous clients have their sessions.
 const ANONYMOUS: &str = "";
@@ -31,7 +29,9 @@ const ANONYMOUS: &str = "";
 #[derive(Debug)]
 pub(crate) struct Welcome {
     pub(crate) attached: Attached,
-    pub(crate) version: Version,
+    pub(crate) dialect: Dialect,
+    /// The highest topic alias that the client takes.
+    pub(crate) topic_alias_maximum: u16,
     pub(crate) wake: Arc<Notify>,
     /// Silence of this length ends the connection; `None` for no limit.
     pub(crate) silence: Option<Duration>,
@@ -69,28 +69,43 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) => {
                 if let DecodeError::Version(_) = error {
                     // 3.1.1 asks for this answer; who speaks a later version may understand it.
-                    writer::connack_refused(&mut transport.outgoing, Version::V311, error.reason());
+                    let dialect = Dialect::of(Version::V311);
+                    writer::connack_refused(&mut transport.outgoing, dialect, error.reason());
                 }
                 return Err(Unwelcome::Wrong(error));
             }
         }
-        let progress = transport.progress().await.map_err(|_| Unwelcome::Gone)?;
+        let progress = transport
+            .progress(true)
+            .await
+            .map_err(|_| Unwelcome::Gone)?;
         hub.counters()
             .bytes_received
             .add(progress.read_bytes as u64);
     };
-    let (version, user) = (connect.version, connect.user_name.clone());
+    let (dialect, user) = (dialect(&connect), connect.user_name.clone());
     let client_id = connect.client_id.clone();
     admit(transport, connect, peer, hub)
         .await
         .map_err(|reason| {
-            writer::connack_refused(&mut transport.outgoing, version, reason);
+            writer::connack_refused(&mut transport.outgoing, dialect, reason);
             Unwelcome::Refused {
                 reason,
                 user,
                 client_id,
             }
         })
+}
+
+fn dialect(connect: &Connect) -> Dialect {
+    Dialect {
+        version: connect.version,
+        problem_information: !connect.properties.no_problem_information,
+        max_packet_bytes: connect
+            .properties
+            .maximum_packet_bytes
+            .map_or(usize::MAX, |bytes| bytes as usize),
+    }
 }
 
 async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
@@ -108,11 +123,13 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
     let identity = hub.logins().identify(peer.ip(), user, password).await?;
     let access = Access::new(&hub.config().root, &identity);
     if let Some(will) = &connect.will {
-        check_will(&will.topic, will.qos, &access, hub)?;
+        check_will(&will.topic, &access, hub)?;
     }
     let limits = hub.limits();
     let (expiry_seconds, asked_seconds) = expiry(&connect, limits.session_expiry_max_seconds);
     let keep_alive_seconds = keep_alive(&connect, limits.keep_alive_max_seconds);
+    let dialect = dialect(&connect);
+    let topic_alias_maximum = connect.properties.topic_alias_maximum;
     let wake = Arc::new(Notify::new());
     let terms = Terms {
         clean_start: connect.clean_start,
@@ -126,10 +143,10 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
                     own.min(limits.receive_maximum)
                 })
                 .into(),
-            max_packet_bytes: connect
-                .properties
-                .maximum_packet_bytes
-                .map_or(usize::MAX, |bytes| bytes as usize),
+            // With an alias a packet is longer by these bytes.
+            max_packet_bytes: dialect
+                .max_packet_bytes
+                .saturating_sub(if topic_alias_maximum > 0 { 3 } else { 0 }),
             wake: Arc::clone(&wake),
         },
         will: connect.will.map(Box::new),
@@ -139,6 +156,13 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         client_id: (*client_id).into(),
     };
     let attached = hub.attach(name, identity, access, terms);
+    if let Some(disk) = hub.disk() {
+        let ticket = attached.ticket;
+        let told = disk.safe().wait_for(|safe| *safe >= ticket).await.is_ok();
+        if !told {
+            return Err(Reason::SERVER_SHUTTING_DOWN);
+        }
+    }
     let told = ConnAck {
         session_present: attached.present,
         assigned_client_id: assigned.then_some(&*client_id),
@@ -152,7 +176,8 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
     writer::connack(&mut transport.outgoing, connect.version, &told);
     Ok(Welcome {
         attached,
-        version: connect.version,
+        dialect,
+        topic_alias_maximum,
         wake,
         silence: (keep_alive_seconds > 0)
             .then(|| Duration::from_millis(u64::from(keep_alive_seconds) * 1_500)),
@@ -184,10 +209,7 @@ fn client_id(connect: &Connect) -> Result<(ByteString, bool), Reason> {
 }
 
 /// The will is a publish like any other.
-fn check_will(topic: &str, qos: QoS, access: &Access, hub: &Hub) -> Result<(), Reason> {
-    if qos == QoS::ExactlyOnce {
-        return Err(Reason::QOS_NOT_SUPPORTED);
-    }
+fn check_will(topic: &str, access: &Access, hub: &Hub) -> Result<(), Reason> {
     if topic.split('/').count() > hub.limits().max_topic_levels {
         return Err(Reason::TOPIC_NAME_INVALID);
     }

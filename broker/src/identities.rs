@@ -68,17 +68,7 @@ impl Identities {
     /// The folder can't be used, another process has the file open, it is damaged or of another
     /// format. A damaged file is left as it is.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        let fault = |source: io::Error| Error::Data {
-            path: data.to_owned(),
-            source,
-        };
-        if !data.is_dir() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(data)
-                .map_err(fault)?;
-        }
+        make_folder(data)?;
         let path = data.join("identities.redb");
         let file = OpenOptions::new()
             .read(true)
@@ -177,6 +167,21 @@ impl Identities {
     pub(crate) fn record(&self, name: &str) -> Option<Record> {
         self.kept.held_to_read().get(name).cloned()
     }
+}
+
+/// Makes the data folder where it is missing.
+pub(crate) fn make_folder(data: &Path) -> Result<(), Error> {
+    if data.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|source: io::Error| Error::Data {
+            path: data.to_owned(),
+            source,
+        })
 }
 
 /// The identities of the settings, by name.

@@ -11,14 +11,16 @@
 //! | `handshake`, `connection` | one client: its beginning, and all that follows |
 //! | `login`, [`identities`], [`credential`] | who a client is, and how that is kept |
 //! | `session`, `queue`, `window` | what belongs to a client, connected or not: what waits, what is under way |
-//! | `subscriber` | how a session subscribes, and leaves |
+//! | `subscriber`, `shared` | how a session subscribes, and leaves; who gets a message that many share |
+//! | `disk` | what survives the broker |
 //! | `subscriptions`, `retained`, `message` | who gets what |
 //! | `hub` | the middle of all this |
 //! | [`counters`], `sys` | what the broker tells about itself |
 //! | [`error`] | why it can't start |
 //!
 //! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
-//! Served are QoS 0 and 1, on plain TCP. Sessions and retained messages live in memory.
+//! With a data folder, persistent sessions, retained messages and what was acknowledged for them
+//! survive the broker, however it ends.
 
 pub mod codec;
 pub mod config;
@@ -26,6 +28,7 @@ mod connection;
 pub mod counters;
 pub mod credential;
 mod descriptors;
+mod disk;
 mod entrance;
 pub mod error;
 mod handshake;
@@ -39,12 +42,14 @@ mod message;
 mod queue;
 mod retained;
 mod session;
+mod shared;
 mod subscriber;
 mod subscriptions;
 mod sys;
 mod transport;
 mod window;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +63,7 @@ pub use credential::Credential;
 pub use error::Error;
 pub use identities::Identities;
 
+use disk::{Disk, Loaded};
 use hub::Hub;
 use login::Logins;
 
@@ -79,8 +85,8 @@ pub async fn start(config: Config, token: CancellationToken) -> Result<Running<E
     start_with(config, Arc::new(identities), token).await
 }
 
-/// Starts a broker with `identities`, to which the caller may add more while it runs. `config.data`
-/// is not looked at.
+/// Starts a broker with `identities`, to which the caller may add more while it runs. In the folder
+/// `config.data`, where there is one, it keeps its state.
 ///
 /// # Errors
 /// As for [`start`].
@@ -102,11 +108,26 @@ pub async fn start_with(
         warn!(?role, "anonymous clients are let in: for development only");
     }
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
+    let disk = match config.data.clone() {
+        Some(data) => Some(open_disk(data).await?),
+        None => None,
+    };
     info!(%address, "listening for MQTT 3.1.1 and 5.0");
-    let hub = Arc::new(Hub::new(config, logins));
+    let hub = Arc::new(Hub::new(config, logins, disk));
     let token = token.child_token();
     let task = tokio::spawn(run(listener, hub, token.clone()));
     Ok(Running::new("broker", vec![address], token, task))
+}
+
+async fn open_disk(data: PathBuf) -> Result<(Disk, Loaded), Error> {
+    let opening = tokio::task::spawn_blocking(move || {
+        identities::make_folder(&data)?;
+        Disk::open(&data)
+    });
+    match opening.await {
+        Ok(opened) => opened,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// Serves until `token` is cancelled and all connections have ended or their grace is over.
@@ -122,6 +143,10 @@ async fn run(listener: TcpListener, hub: Arc<Hub>, token: CancellationToken) -> 
             connections = tracker.len(),
             "stopped before all connections had ended"
         );
+    }
+    if let Some(disk) = hub.disk().cloned() {
+        // It blocks until all is written; a panic in it is told there.
+        let _ = tokio::task::spawn_blocking(move || disk.close()).await;
     }
     Ok(())
 }

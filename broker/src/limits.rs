@@ -51,7 +51,18 @@ pub struct Limits {
     /// client is disconnected (5.0: quota exceeded), and of an absent one the oldest messages go.
     /// What goes is counted.
     pub queue_bytes: usize,
-    /// QoS 1 messages under way at once, in each direction. 1 to 65,535, default 256; a 5.0
+    /// Bytes of messages that wait for all sessions together or are under way to them, counted
+    /// once for each session. 1,024 and up, default 268,435,456. Beyond it, a session with more than 64
+    /// messages waiting is treated as one whose own queue is full.
+    pub total_queue_bytes: usize,
+    /// Messages a second that one client may publish. 1 to 100,000,000, default 20,000. Does not
+    /// hold for ingester, notifier and admin. A client that is faster is not read from until its
+    /// rate is kept (counted): it waits, and nothing is lost.
+    pub messages_per_second: u64,
+    /// Bytes a second that one client may publish: topic, payload and properties. 1,024 and up,
+    /// default 33,554,432. As above.
+    pub bytes_per_second: u64,
+    /// QoS 1 and 2 messages under way at once, in each direction. 1 to 65,535, default 256; a 5.0
     /// client may set a lower one for itself. At the limit, messages wait in the queue.
     pub receive_maximum: u16,
     /// Answers that wait for a client which does not read them. 1,024 and up, default 262,144.
@@ -93,6 +104,9 @@ impl Default for Limits {
             max_absent_sessions: 10_000,
             queue_messages: 32_768,
             queue_bytes: 16 * 1024 * 1024,
+            total_queue_bytes: 256 * 1024 * 1024,
+            messages_per_second: 20_000,
+            bytes_per_second: 32 * 1024 * 1024,
             receive_maximum: 256,
             answer_bytes: 256 * 1024,
             retained_messages: 500_000,
@@ -124,7 +138,7 @@ impl Limits {
     /// # Errors
     /// The first limit that lies outside its range.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let rows: [(&'static str, u64, u64, u64); 20] = [
+        let rows: [(&'static str, u64, u64, u64); 23] = [
             ("max_connections", self.max_connections as u64, 1, 1_000_000),
             ("max_connecting", self.max_connecting as u64, 1, 1_000_000),
             (
@@ -172,6 +186,19 @@ impl Limits {
             ),
             ("queue_messages", self.queue_messages as u64, 1, 10_000_000),
             ("queue_bytes", self.queue_bytes as u64, 1_024, u64::MAX),
+            (
+                "total_queue_bytes",
+                self.total_queue_bytes as u64,
+                1_024,
+                u64::MAX,
+            ),
+            (
+                "messages_per_second",
+                self.messages_per_second,
+                1,
+                100_000_000,
+            ),
+            ("bytes_per_second", self.bytes_per_second, 1_024, u64::MAX),
             ("receive_maximum", self.receive_maximum.into(), 1, 65_535),
             ("answer_bytes", self.answer_bytes as u64, 1_024, u64::MAX),
             (

@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use crate::codec::decoder::COPY_BELOW_BYTES;
 use crate::codec::packet::{Publish, QoS, Will};
 use crate::codec::writer::Delivery;
+use crate::disk::Ticket;
 
 /// What the broker itself spends on a message that waits, in bytes, rounded up.
 const OVERHEAD_BYTES: usize = 200;
@@ -34,6 +35,8 @@ pub(crate) struct Message {
     pub(crate) origin: Origin,
     /// Rises with each message.
     pub(crate) sequence: u64,
+    /// It is kept on disk where it is retained or waits for a persistent session.
+    pub(crate) durable: bool,
 }
 
 impl Message {
@@ -48,6 +51,7 @@ impl Message {
             expires: expires(publish.expiry_seconds, now),
             origin,
             sequence: 0,
+            durable: false,
         };
         // Such a frame was not copied out of the read buffer, see `Decoder`.
         if message.retain && message.cost_bytes() > COPY_BELOW_BYTES / 2 {
@@ -67,6 +71,7 @@ impl Message {
             expires: expires(will.expiry_seconds, now),
             origin,
             sequence: 0,
+            durable: false,
         };
         message.copy();
         message
@@ -91,6 +96,7 @@ impl Message {
             expires: None,
             origin: Origin::default(),
             sequence: 0,
+            durable: false,
         }
     }
 
@@ -108,6 +114,18 @@ fn expires(seconds: Option<u32>, now: Instant) -> Option<Instant> {
     seconds.and_then(|seconds| now.checked_add(Duration::from_secs(seconds.into())))
 }
 
+/// How a message for one subscriber lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Its number in the session.
+    pub(crate) entry: u64,
+    /// When it is safe.
+    pub(crate) ticket: Ticket,
+    /// The identifier of a QoS 2 message, 0 for QoS 1: it must be the same after a restart, so
+    /// that the client knows the message again.
+    pub(crate) packet_id: u16,
+}
+
 /// A message for one subscriber.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
@@ -118,6 +136,10 @@ pub(crate) struct Outgoing {
     pub(crate) retain: bool,
     /// The identifiers of all subscriptions that matched.
     pub(crate) identifiers: Vec<u32>,
+    /// The shared subscription that it came by, as `$share/name/filter`.
+    pub(crate) shared: Option<Arc<str>>,
+    /// Where it lies on disk, if it does.
+    pub(crate) stored: Option<Stored>,
 }
 
 impl Outgoing {
@@ -136,6 +158,7 @@ impl Outgoing {
             retain: self.retain,
             dup,
             packet_id,
+            alias: None,
         }
     }
 }

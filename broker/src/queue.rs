@@ -1,13 +1,18 @@
 //! What waits for one session, bounded in messages and bytes.
 //!
-//! QoS 0 and QoS 1 stand in two lines that are joined by their order of arrival. So the oldest
-//! QoS 0 message is found at once when room is needed, and QoS 0 still flows while QoS 1 waits for
-//! the client's acknowledgements. The queue knows no session and no clock.
+//! QoS 0 stands in one line, QoS 1 and 2 in another; they are joined by their order of arrival. So
+//! the oldest QoS 0 message is found at once when room is needed, and QoS 0 still flows while the
+//! others wait for the client's acknowledgements. The queue knows no session and no clock.
 
 use std::collections::VecDeque;
 
 use crate::codec::QoS;
+use crate::disk::Ticket;
 use crate::message::Outgoing;
+
+/// A queue of this length or shorter may grow although all queues together are full: so a client
+/// that keeps up is not cut off because others are away.
+const FREE_MESSAGES: usize = 64;
 
 #[derive(Debug)]
 struct Waiting {
@@ -15,15 +20,36 @@ struct Waiting {
     outgoing: Outgoing,
 }
 
+impl Waiting {
+    /// Whether it may be sent: a QoS 2 message that is stored must be safe first, with its packet
+    /// identifier, or the client could get it twice after a restart.
+    fn is_ready(&self, safe: Ticket) -> bool {
+        self.outgoing.qos != QoS::ExactlyOnce
+            || self
+                .outgoing
+                .stored
+                .is_none_or(|stored| stored.ticket <= safe)
+    }
+}
+
 /// The queue of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     at_most_once: VecDeque<Waiting>,
-    at_least_once: VecDeque<Waiting>,
+    acknowledged: VecDeque<Waiting>,
     arrivals: u64,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
+}
+
+/// What else is held, besides what waits in this queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    /// Bytes under way to the client, which count against its limit too.
+    pub(crate) under_way_bytes: usize,
+    /// All queues of the broker together are full.
+    pub(crate) crowded: bool,
 }
 
 /// What happened to a message that was pushed.
@@ -33,8 +59,8 @@ pub(crate) enum Pushed {
     Kept(u64),
     /// It is QoS 0 and nothing could go for it: it was dropped, after so many others.
     Dropped(u64),
-    /// It is QoS 1 and only QoS 1 is left: it was kept over the limit, and the caller must end
-    /// the connection or make room with [`Queue::shed`]. So many QoS 0 messages went.
+    /// Only QoS 1 and 2 are left: it was kept over the limit, and the caller must end the
+    /// connection or make room with [`Queue::shed`]. So many QoS 0 messages went.
     Over(u64),
 }
 
@@ -47,19 +73,25 @@ impl Queue {
         }
     }
 
-    fn len(&self) -> usize {
-        self.at_most_once.len() + self.at_least_once.len()
+    pub(crate) fn len(&self) -> usize {
+        self.at_most_once.len() + self.acknowledged.len()
     }
 
-    fn is_over(&self, messages: usize, bytes: usize) -> bool {
-        self.len() + messages > self.max_messages || self.bytes + bytes > self.max_bytes
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Appends a message. `under_way_bytes` counts against the limit too.
-    pub(crate) fn push(&mut self, outgoing: Outgoing, under_way_bytes: usize) -> Pushed {
+    fn is_over(&self, messages: usize, bytes: usize, load: Load) -> bool {
+        self.len() + messages > self.max_messages
+            || self.bytes + bytes + load.under_way_bytes > self.max_bytes
+            || (load.crowded && self.len() + messages > FREE_MESSAGES)
+    }
+
+    /// Appends a message.
+    pub(crate) fn push(&mut self, outgoing: Outgoing, load: Load) -> Pushed {
         let cost = outgoing.message.cost_bytes();
         let mut gone = 0;
-        while self.is_over(1, cost + under_way_bytes) {
+        while self.is_over(1, cost, load) {
             let Some(oldest) = self.at_most_once.pop_front() else {
                 if outgoing.qos == QoS::AtMostOnce {
                     return Pushed::Dropped(gone);
@@ -83,36 +115,36 @@ impl Queue {
         self.bytes += cost;
         match waiting.outgoing.qos {
             QoS::AtMostOnce => self.at_most_once.push_back(waiting),
-            _ => self.at_least_once.push_back(waiting),
+            _ => self.acknowledged.push_back(waiting),
         }
     }
 
-    /// Drops the oldest messages until the limits hold again; returns how many went. The last
-    /// message stays, so that a small limit can't starve a session.
-    pub(crate) fn shed(&mut self, under_way_bytes: usize) -> u64 {
-        let mut gone = 0;
-        while self.len() > 1 && self.is_over(0, under_way_bytes) && self.pop(true).is_some() {
-            gone += 1;
+    /// Takes the oldest message out while the limits are exceeded. The last message stays, so that
+    /// a small limit can't starve a session.
+    pub(crate) fn shed(&mut self, load: Load) -> Option<Outgoing> {
+        if self.len() > 1 && self.is_over(0, 0, load) {
+            self.pop(true, Ticket::MAX)
+        } else {
+            None
         }
-        gone
     }
 
-    /// Drops all QoS 0 messages, which don't wait for an absent client; returns how many went.
-    pub(crate) fn drop_at_most_once(&mut self) -> u64 {
-        let gone = self.at_most_once.len();
+    /// Drops all QoS 0 messages, which don't wait for an absent client.
+    pub(crate) fn drop_at_most_once(&mut self) {
         for waiting in self.at_most_once.drain(..) {
             self.bytes -= waiting.outgoing.message.cost_bytes();
         }
         self.at_most_once.shrink_to(0);
-        gone as u64
     }
 
-    /// Takes the oldest message; QoS 1 only where `window_open`.
-    pub(crate) fn pop(&mut self, window_open: bool) -> Option<Outgoing> {
+    /// Takes the oldest message that may be sent: QoS 1 and 2 only where `window_open`, and what
+    /// must be safe on disk only where that is `safe`.
+    pub(crate) fn pop(&mut self, window_open: bool, safe: Ticket) -> Option<Outgoing> {
         let first = |line: &VecDeque<Waiting>| line.front().map_or(u64::MAX, |w| w.arrival);
-        let (zero, one) = (first(&self.at_most_once), first(&self.at_least_once));
-        let line = if window_open && one < zero {
-            &mut self.at_least_once
+        let next_is_ready =
+            window_open && self.acknowledged.front().is_some_and(|w| w.is_ready(safe));
+        let line = if next_is_ready && first(&self.acknowledged) < first(&self.at_most_once) {
+            &mut self.acknowledged
         } else {
             &mut self.at_most_once
         };
@@ -123,12 +155,36 @@ impl Queue {
         self.bytes -= waiting.outgoing.message.cost_bytes();
         Some(waiting.outgoing)
     }
+
+    /// Whether the next message waits for the disk.
+    pub(crate) fn waits_for_disk(&self, safe: Ticket) -> bool {
+        self.acknowledged.front().is_some_and(|w| !w.is_ready(safe))
+    }
+
+    /// Takes out what came by the shared subscription `shared`.
+    pub(crate) fn take_shared(&mut self, shared: &str) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
+        for line in [&mut self.at_most_once, &mut self.acknowledged] {
+            let mut kept = VecDeque::new();
+            for waiting in line.drain(..) {
+                if waiting.outgoing.shared.as_deref() == Some(shared) {
+                    self.bytes -= waiting.outgoing.message.cost_bytes();
+                    taken.push(waiting);
+                } else {
+                    kept.push_back(waiting);
+                }
+            }
+            *line = kept;
+        }
+        taken.sort_by_key(|waiting| waiting.arrival);
+        taken.into_iter().map(|waiting| waiting.outgoing).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
+    use crate::message::{Message, Stored};
     use std::sync::Arc;
 
     fn outgoing(qos: QoS, name: &'static str) -> Outgoing {
@@ -139,13 +195,22 @@ mod tests {
             qos,
             retain: false,
             identifiers: Vec::new(),
+            shared: None,
+            stored: None,
         }
     }
 
     fn names(queue: &mut Queue, window_open: bool) -> Vec<String> {
-        std::iter::from_fn(|| queue.pop(window_open))
+        std::iter::from_fn(|| queue.pop(window_open, Ticket::NONE))
             .map(|o| o.message.topic.to_string())
             .collect()
+    }
+
+    fn under_way(bytes: usize) -> Load {
+        Load {
+            under_way_bytes: bytes,
+            crowded: false,
+        }
     }
 
     const ZERO: QoS = QoS::AtMostOnce;
@@ -155,7 +220,10 @@ mod tests {
     fn messages_leave_in_the_order_of_their_arrival() {
         let mut queue = Queue::new(10, 10_000);
         for (qos, name) in [(ONE, "a"), (ZERO, "b"), (ZERO, "c"), (ONE, "d")] {
-            assert_eq!(queue.push(outgoing(qos, name), 0), Pushed::Kept(0));
+            assert_eq!(
+                queue.push(outgoing(qos, name), Load::default()),
+                Pushed::Kept(0)
+            );
         }
         assert_eq!(names(&mut queue, true), ["a", "b", "c", "d"]);
         assert_eq!(queue.bytes, 0);
@@ -165,7 +233,7 @@ mod tests {
     fn a_closed_window_holds_back_qos_1_only() {
         let mut queue = Queue::new(10, 10_000);
         for (qos, name) in [(ONE, "a"), (ZERO, "b"), (ONE, "c")] {
-            queue.push(outgoing(qos, name), 0);
+            queue.push(outgoing(qos, name), Load::default());
         }
         assert_eq!(names(&mut queue, false), ["b"]);
         assert_eq!(names(&mut queue, true), ["a", "c"]);
@@ -174,30 +242,103 @@ mod tests {
     #[test]
     fn the_oldest_qos_0_goes_when_the_messages_are_too_many() {
         let mut queue = Queue::new(2, 10_000);
-        queue.push(outgoing(ONE, "a"), 0);
-        queue.push(outgoing(ZERO, "b"), 0);
-        assert_eq!(queue.push(outgoing(ZERO, "c"), 0), Pushed::Kept(1));
-        assert_eq!(queue.push(outgoing(ONE, "d"), 0), Pushed::Kept(1));
-        assert_eq!(queue.push(outgoing(ZERO, "e"), 0), Pushed::Dropped(0));
+        queue.push(outgoing(ONE, "a"), Load::default());
+        queue.push(outgoing(ZERO, "b"), Load::default());
+        assert_eq!(
+            queue.push(outgoing(ZERO, "c"), Load::default()),
+            Pushed::Kept(1)
+        );
+        assert_eq!(
+            queue.push(outgoing(ONE, "d"), Load::default()),
+            Pushed::Kept(1)
+        );
+        assert_eq!(
+            queue.push(outgoing(ZERO, "e"), Load::default()),
+            Pushed::Dropped(0)
+        );
         assert_eq!(names(&mut queue, true), ["a", "d"]);
     }
 
     #[test]
     fn bytes_under_way_count_against_the_limit() {
         let mut queue = Queue::new(100, 900);
-        assert_eq!(queue.push(outgoing(ZERO, "a"), 300), Pushed::Kept(0));
-        assert_eq!(queue.push(outgoing(ZERO, "b"), 300), Pushed::Kept(0));
-        assert_eq!(queue.push(outgoing(ZERO, "c"), 300), Pushed::Kept(1));
+        assert_eq!(
+            queue.push(outgoing(ZERO, "a"), under_way(300)),
+            Pushed::Kept(0)
+        );
+        assert_eq!(
+            queue.push(outgoing(ZERO, "b"), under_way(300)),
+            Pushed::Kept(0)
+        );
+        assert_eq!(
+            queue.push(outgoing(ZERO, "c"), under_way(300)),
+            Pushed::Kept(1)
+        );
         assert_eq!(names(&mut queue, true), ["b", "c"]);
     }
 
     #[test]
     fn shedding_drops_the_oldest_qos_1() {
         let mut queue = Queue::new(2, 10_000);
-        queue.push(outgoing(ONE, "a"), 0);
-        queue.push(outgoing(ONE, "b"), 0);
-        assert_eq!(queue.push(outgoing(ONE, "c"), 0), Pushed::Over(0));
-        assert_eq!(queue.shed(0), 1);
+        queue.push(outgoing(ONE, "a"), Load::default());
+        queue.push(outgoing(ONE, "b"), Load::default());
+        assert_eq!(
+            queue.push(outgoing(ONE, "c"), Load::default()),
+            Pushed::Over(0)
+        );
+        assert!(queue.shed(Load::default()).is_some());
+        assert!(queue.shed(Load::default()).is_none());
         assert_eq!(names(&mut queue, true), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_short_queue_grows_although_all_are_full_together() {
+        let mut queue = Queue::new(1_000, 1_000_000);
+        let crowded = Load {
+            under_way_bytes: 0,
+            crowded: true,
+        };
+        for _ in 0..FREE_MESSAGES {
+            assert_eq!(queue.push(outgoing(ONE, "a"), crowded), Pushed::Kept(0));
+        }
+        assert_eq!(queue.push(outgoing(ZERO, "b"), crowded), Pushed::Dropped(0));
+        assert_eq!(queue.push(outgoing(ONE, "b"), crowded), Pushed::Over(0));
+        assert!(queue.shed(crowded).is_some());
+        assert!(queue.shed(crowded).is_none());
+    }
+
+    #[test]
+    fn a_stored_qos_2_message_waits_until_it_is_safe() {
+        let mut queue = Queue::new(10, 10_000);
+        let mut two = outgoing(QoS::ExactlyOnce, "a");
+        two.stored = Some(Stored {
+            entry: 1,
+            ticket: Ticket::MAX,
+            packet_id: 1,
+        });
+        queue.push(two, Load::default());
+        queue.push(outgoing(ONE, "b"), Load::default());
+        queue.push(outgoing(ZERO, "c"), Load::default());
+        assert!(queue.waits_for_disk(Ticket::NONE));
+        assert_eq!(names(&mut queue, true), ["c"]);
+        assert!(!queue.waits_for_disk(Ticket::MAX));
+        assert!(queue.pop(true, Ticket::MAX).is_some());
+        assert_eq!(names(&mut queue, true), ["b"]);
+    }
+
+    #[test]
+    fn what_came_by_a_shared_subscription_can_be_taken_out() {
+        let mut queue = Queue::new(10, 10_000);
+        for (qos, name) in [(ONE, "a"), (ZERO, "b"), (ONE, "c")] {
+            let mut outgoing = outgoing(qos, name);
+            outgoing.shared = (name != "a").then(|| "$share/g/#".into());
+            queue.push(outgoing, Load::default());
+        }
+        assert!(queue.take_shared("$share/h/#").is_empty());
+        let taken = queue.take_shared("$share/g/#");
+        let taken: Vec<&str> = taken.iter().map(|o| &*o.message.topic).collect();
+        assert_eq!(taken, ["b", "c"]);
+        assert_eq!(names(&mut queue, true), ["a"]);
+        assert_eq!(queue.bytes, 0);
     }
 }

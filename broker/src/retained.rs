@@ -1,8 +1,9 @@
 //! The retained message of each topic, bounded in messages and bytes, in total and for each user.
 //!
 //! Topics stand in order, so that a filter is answered from its literal beginning on, in steps of
-//! bounded length, while messages come and go between two steps. Memory only; nothing here knows
-//! sessions or rights: whose quota a message counts against stands in the message.
+//! bounded length, while messages come and go between two steps. What is durable is recorded on
+//! disk as it changes; all is read from memory. Nothing here knows sessions or rights: whose quota
+//! a message counts against stands in the message.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -12,6 +13,8 @@ use std::time::Instant;
 use hostbus_wire::pattern::filter_matches;
 use tracing::{info, warn};
 
+use crate::codec::QoS;
+use crate::disk::{Disk, Ticket};
 use crate::limits::Limits;
 use crate::lock::Locked;
 use crate::message::Message;
@@ -60,18 +63,22 @@ pub(crate) struct Retained {
     store: RwLock<Store>,
     most: Usage,
     most_of_one_user: Usage,
+    disk: Option<Arc<Disk>>,
 }
 
 /// What became of a message that was to be retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
-    Kept,
+    /// It is kept, or cleared, and that is safe with this ticket.
+    Kept(Ticket),
+    /// There was no room.
     Full,
 }
 
 impl Retained {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, disk: Option<Arc<Disk>>) -> Self {
         Self {
+            disk,
             store: RwLock::default(),
             most: Usage {
                 messages: limits.retained_messages,
@@ -88,13 +95,43 @@ impl Retained {
         self.store.held_to_read().messages.len()
     }
 
+    /// The bytes that they cost.
+    pub(crate) fn bytes(&self) -> usize {
+        self.store.held_to_read().total.bytes
+    }
+
+    /// Takes a message that was on disk when the broker began.
+    pub(crate) fn restore(&self, message: Message) {
+        self.store.held_to_write().insert(&Arc::new(message));
+    }
+
     /// Keeps `message` as its topic's; an empty payload clears the topic. Where there is no room,
     /// the topic is cleared too: its old message would be wrong.
     pub(crate) fn put(&self, message: &Arc<Message>) -> Kept {
         let mut store = self.store.held_to_write();
+        let kept = self.put_in_memory(&mut store, message);
+        // While the store is held, so that the disk sees the changes of a topic in their order.
+        match (&self.disk, kept) {
+            (Some(disk), Kept::Kept(_)) if message.durable && !message.payload.is_empty() => {
+                Kept::Kept(disk.put_retained(message))
+            }
+            (Some(disk), kept) if message.durable => {
+                let urgent = message.qos != QoS::AtMostOnce;
+                let ticket = disk.remove_retained(&message.topic, urgent);
+                if kept == Kept::Full {
+                    kept
+                } else {
+                    Kept::Kept(ticket)
+                }
+            }
+            (_, kept) => kept,
+        }
+    }
+
+    fn put_in_memory(&self, store: &mut Store, message: &Arc<Message>) -> Kept {
         store.remove(&message.topic);
         if message.payload.is_empty() {
-            return Kept::Kept;
+            return Kept::Kept(Ticket::NONE);
         }
         if !self.most.has_room(store.total, message) {
             if store.is_news(None) {
@@ -118,7 +155,7 @@ impl Retained {
             }
         }
         store.insert(message);
-        Kept::Kept
+        Kept::Kept(Ticket::NONE)
     }
 
     /// Removes what is expired.
@@ -143,6 +180,11 @@ impl Retained {
             messages.retain(|_, message| {
                 let stays = !message.is_expired(now);
                 if !stays {
+                    if let Some(disk) = &self.disk
+                        && message.durable
+                    {
+                        disk.remove_retained(&message.topic, false);
+                    }
                     total.subtract(message);
                     subtract_of_user(by_user, message);
                 }
@@ -280,11 +322,14 @@ mod tests {
     use std::time::Duration;
 
     fn retained(messages: usize, bytes: usize) -> Retained {
-        Retained::new(&Limits {
-            retained_messages: messages,
-            retained_bytes: bytes,
-            ..Limits::default()
-        })
+        Retained::new(
+            &Limits {
+                retained_messages: messages,
+                retained_bytes: bytes,
+                ..Limits::default()
+            },
+            None,
+        )
     }
 
     fn put(retained: &Retained, topic: &'static str, payload: &str, sequence: u64) -> Kept {
@@ -353,13 +398,13 @@ mod tests {
     #[test]
     fn an_empty_payload_clears_and_a_full_store_refuses_new_topics_only() {
         let retained = retained(2, 100_000);
-        assert_eq!(put(&retained, "a", "x", 0), Kept::Kept);
-        assert_eq!(put(&retained, "b", "x", 0), Kept::Kept);
+        assert_eq!(put(&retained, "a", "x", 0), Kept::Kept(Ticket::NONE));
+        assert_eq!(put(&retained, "b", "x", 0), Kept::Kept(Ticket::NONE));
         assert_eq!(put(&retained, "c", "x", 0), Kept::Full);
-        assert_eq!(put(&retained, "b", "y", 0), Kept::Kept);
-        assert_eq!(put(&retained, "a", "", 0), Kept::Kept);
+        assert_eq!(put(&retained, "b", "y", 0), Kept::Kept(Ticket::NONE));
+        assert_eq!(put(&retained, "a", "", 0), Kept::Kept(Ticket::NONE));
         assert_eq!(matches(&retained, "#", 0), ["b"]);
-        assert_eq!(put(&retained, "b", "", 0), Kept::Kept);
+        assert_eq!(put(&retained, "b", "", 0), Kept::Kept(Ticket::NONE));
         let store = retained.store.held_to_read();
         assert_eq!(store.total, Usage::default());
     }
@@ -368,13 +413,16 @@ mod tests {
     fn a_known_topic_can_not_grow_the_store_beyond_its_bytes() {
         let retained = retained(100, 10_000);
         for topic in ["a", "b", "c"] {
-            assert_eq!(put(&retained, topic, "small", 0), Kept::Kept);
+            assert_eq!(put(&retained, topic, "small", 0), Kept::Kept(Ticket::NONE));
         }
         let large = "x".repeat(500_000);
         assert_eq!(put(&retained, "a", &large, 0), Kept::Full);
         // The old message of `a` would be wrong now.
         assert_eq!(matches(&retained, "#", 0), ["b", "c"]);
-        assert_eq!(put(&retained, "b", &"x".repeat(9_000), 0), Kept::Kept);
+        assert_eq!(
+            put(&retained, "b", &"x".repeat(9_000), 0),
+            Kept::Kept(Ticket::NONE)
+        );
         assert_eq!(put(&retained, "c", &"x".repeat(900), 0), Kept::Full);
         assert_eq!(matches(&retained, "#", 0), ["b"]);
     }
@@ -388,13 +436,16 @@ mod tests {
     }
 
     fn quota(messages: usize, bytes: usize) -> Retained {
-        Retained::new(&Limits {
-            retained_messages: 12,
-            retained_bytes: 5_000,
-            retained_messages_per_user: messages,
-            retained_bytes_per_user: bytes,
-            ..Limits::default()
-        })
+        Retained::new(
+            &Limits {
+                retained_messages: 12,
+                retained_bytes: 5_000,
+                retained_messages_per_user: messages,
+                retained_bytes_per_user: bytes,
+                ..Limits::default()
+            },
+            None,
+        )
     }
 
     #[test]
@@ -404,19 +455,19 @@ mod tests {
             let kept = put_of(&retained, user, topic, bytes, false);
             assert_eq!(kept, expected, "{user} {topic} {bytes}");
         };
-        check("ann", "a", 1, Kept::Kept);
-        check("ann", "b", 1, Kept::Kept);
+        check("ann", "a", 1, Kept::Kept(Ticket::NONE));
+        check("ann", "b", 1, Kept::Kept(Ticket::NONE));
         check("ann", "c", 1, Kept::Full);
-        check("ann", "a", 2, Kept::Kept);
-        check("bob", "c", 1, Kept::Kept);
+        check("ann", "a", 2, Kept::Kept(Ticket::NONE));
+        check("bob", "c", 1, Kept::Kept(Ticket::NONE));
         // Who published last has the topic in its quota.
-        check("bob", "a", 1, Kept::Kept);
-        check("ann", "d", 1, Kept::Kept);
+        check("bob", "a", 1, Kept::Kept(Ticket::NONE));
+        check("ann", "d", 1, Kept::Kept(Ticket::NONE));
         check("ann", "d", 900, Kept::Full);
-        check("ann", "b", 0, Kept::Kept);
-        check("ann", "e", 700, Kept::Kept);
+        check("ann", "b", 0, Kept::Kept(Ticket::NONE));
+        check("ann", "e", 700, Kept::Kept(Ticket::NONE));
         for topic in ["1", "2", "3", "4"] {
-            check("", topic, 1, Kept::Kept);
+            check("", topic, 1, Kept::Kept(Ticket::NONE));
         }
     }
 

@@ -7,15 +7,23 @@ use std::sync::Arc;
 
 use hostbus_wire::Coverage;
 
-use crate::codec::packet::{QoS, Request, RetainHandling, Subscribe};
+use crate::codec::packet::{Request, RetainHandling, Subscribe};
 use crate::codec::reason::Reason;
+use crate::disk::{Options, Ticket};
 use crate::limits::Limits;
 use crate::retained::Cursor;
-use crate::session::{Backlog, Session, State};
-use crate::subscriptions::{Subscription, Subscriptions};
+use crate::session::{Backlog, SHARE, Session, State};
+use crate::subscriptions::{Subscription, Subscriptions, split_share};
 
-/// Adds the subscriptions that are allowed. Returns a code for each filter; `None` when the
-/// connection `generation` no longer has this session. `last_sequence` is asked once they stand.
+/// The answer to a SUBSCRIBE or UNSUBSCRIBE: a code for each filter, and when that is safe.
+#[derive(Debug)]
+pub(crate) struct Codes {
+    pub(crate) codes: Vec<Reason>,
+    pub(crate) ticket: Ticket,
+}
+
+/// Adds the subscriptions that are allowed. `None` when the connection `generation` no longer has
+/// this session. `last_sequence` is asked once they stand.
 pub(crate) fn subscribe(
     session: &Arc<Session>,
     generation: u64,
@@ -23,11 +31,12 @@ pub(crate) fn subscribe(
     limits: &Limits,
     subscriptions: &Subscriptions,
     last_sequence: impl FnOnce() -> u64,
-) -> Option<Vec<Reason>> {
+) -> Option<Codes> {
     let mut state = session.state();
     if !state.is_open_to(generation) {
         return None;
     }
+    let mut ticket = Ticket::NONE;
     let mut codes = Vec::with_capacity(packet.filters.len());
     let mut added = Vec::new();
     let mut backlogs = Vec::new();
@@ -39,10 +48,16 @@ pub(crate) fn subscribe(
                 continue;
             }
         };
-        // Until QoS 2 is served, QoS 1 is what is granted for it.
-        let qos = request.qos.min(QoS::AtLeastOnce);
+        let qos = request.qos;
         codes.push(Reason(qos as u8));
-        let new = state.add_filter(&request.filter);
+        let options = Options {
+            qos,
+            no_local: request.no_local,
+            retain_as_published: request.retain_as_published,
+            identifier: packet.identifier,
+        };
+        let (new, safe) = session.add_filter(&mut state, &request.filter, options);
+        ticket = ticket.max(safe);
         added.push((
             &*request.filter,
             Subscription {
@@ -55,6 +70,8 @@ pub(crate) fn subscribe(
             },
         ));
         match request.retain_handling {
+            // A shared subscription gets none: it is not known whose they would be.
+            _ if request.filter.starts_with(SHARE) => {}
             RetainHandling::Always => backlogs.push((request, qos, filtered)),
             RetainHandling::IfNew if new => backlogs.push((request, qos, filtered)),
             _ => {}
@@ -73,7 +90,7 @@ pub(crate) fn subscribe(
             filtered,
         });
     }
-    Some(codes)
+    Some(Codes { codes, ticket })
 }
 
 /// Whether a subscription is allowed, and whether its messages must be checked one by one.
@@ -83,15 +100,15 @@ fn admit(
     request: &Request,
     limits: &Limits,
 ) -> Result<bool, Reason> {
-    let filter = &*request.filter;
-    if filter.starts_with("$share/") {
-        return Err(Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
-    }
-    if filter.split('/').count() > limits.max_topic_levels {
+    let whole = &*request.filter;
+    let (share, filter) = split_share(whole);
+    let well_shared = share.is_some_and(|name| !name.is_empty() && !name.contains(['+', '#']));
+    let shared_wrongly = whole.starts_with(SHARE) && (!well_shared || filter.is_empty());
+    if shared_wrongly || filter.split('/').count() > limits.max_topic_levels {
         return Err(Reason::TOPIC_FILTER_INVALID);
     }
     let filters = state.filters();
-    if filters.len() >= limits.max_subscriptions && !filters.contains(filter) {
+    if filters.len() >= limits.max_subscriptions && !filters.contains(whole) {
         return Err(Reason::QUOTA_EXCEEDED);
     }
     match session.access().subscription(filter) {
@@ -101,21 +118,24 @@ fn admit(
     }
 }
 
-/// Removes subscriptions. Returns a code for each filter; `None` as for [`subscribe`].
+/// Removes subscriptions. `None` as for [`subscribe`].
 pub(crate) fn unsubscribe<'f>(
     session: &Session,
     generation: u64,
     filters: impl Iterator<Item = &'f str>,
     subscriptions: &Subscriptions,
-) -> Option<Vec<Reason>> {
+) -> Option<Codes> {
     let mut state = session.state();
     if !state.is_open_to(generation) {
         return None;
     }
+    let mut ticket = Ticket::NONE;
     let mut gone = Vec::new();
     let codes = filters
         .map(|filter| {
-            if !state.remove_filter(filter) {
+            let (there, safe) = session.remove_filter(&mut state, filter);
+            ticket = ticket.max(safe);
+            if !there {
                 return Reason::NO_SUBSCRIPTION_EXISTED;
             }
             gone.push(filter);
@@ -125,14 +145,41 @@ pub(crate) fn unsubscribe<'f>(
     if !gone.is_empty() {
         subscriptions.remove(session.key(), gone);
     }
-    Some(codes)
+    Some(Codes { codes, ticket })
 }
 
-/// Ends the session and removes its subscriptions.
-pub(crate) fn end(session: &Session, subscriptions: &Subscriptions) {
+/// Ends the session and removes its subscriptions. Returns when that is safe.
+pub(crate) fn end(session: &Session, subscriptions: &Subscriptions) -> Ticket {
     let mut state = session.state();
-    let filters = state.end();
+    let (filters, ticket) = session.end(&mut state);
     if !filters.is_empty() {
         subscriptions.remove(session.key(), filters.iter().map(|filter| &**filter));
     }
+    ticket
+}
+
+/// Subscribes a session that was on disk to the filters that it had. One that its user may no
+/// longer read is left out.
+pub(crate) fn restore(
+    session: &Arc<Session>,
+    filters: &[(Box<str>, Options)],
+    subscriptions: &Subscriptions,
+) {
+    let added = filters.iter().filter_map(|(filter, options)| {
+        let filtered = match session.access().subscription(split_share(filter).1) {
+            Coverage::Refused => return None,
+            Coverage::Filtered => true,
+            Coverage::Full => false,
+        };
+        let subscription = Subscription {
+            session: Arc::clone(session),
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            identifier: options.identifier,
+            filtered,
+        };
+        Some((&**filter, subscription))
+    });
+    subscriptions.insert(added.collect());
 }

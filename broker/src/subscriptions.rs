@@ -2,8 +2,10 @@
 //!
 //! A change copies the path to the filter that changed, nothing else, and publishes the new
 //! snapshot; a reader keeps the one it began with. Filters without wildcards stand in one map,
-//! the others in a tree by level.
+//! the others in a tree by level. The members of a shared subscription stand together as one entry
+//! of its filter.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
@@ -11,7 +13,7 @@ use rpds::HashTrieMapSync;
 
 use crate::codec::QoS;
 use crate::lock::Held;
-use crate::session::Session;
+use crate::session::{SHARE, Session};
 
 /// One subscription of one session.
 #[derive(Debug)]
@@ -26,8 +28,46 @@ pub(crate) struct Subscription {
     pub(crate) filtered: bool,
 }
 
+/// A shared subscription: each message goes to one of its members.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    /// `$share/name/filter`.
+    pub(crate) filter: Arc<str>,
+    /// Never empty.
+    pub(crate) members: Vec<Arc<Subscription>>,
+    /// Where the search for a member begins.
+    turn: Arc<AtomicUsize>,
+}
+
+impl Group {
+    /// The members, beginning with another one each time.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        let first = self.turn.fetch_add(1, Relaxed) % self.members.len().max(1);
+        let (before, after) = self.members.split_at(first);
+        after.iter().chain(before)
+    }
+}
+
+/// One entry of a filter.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry {
+    /// A session's own subscription.
+    One(Arc<Subscription>),
+    /// A shared one.
+    Shared(Arc<Group>),
+}
+
 /// The subscriptions to one filter; absent when there are none.
-type Entries = Option<Arc<Vec<Arc<Subscription>>>>;
+type Entries = Option<Arc<Vec<Entry>>>;
+
+/// What a filter asks for: the name it is shared under with it, and the filter itself.
+pub(crate) fn split_share(filter: &str) -> (Option<&str>, &str) {
+    let shared = filter.strip_prefix(SHARE);
+    match shared.and_then(|shared| shared.split_once('/')) {
+        Some((name, own)) => (Some(name), own),
+        None => (None, filter),
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 struct Level {
@@ -42,8 +82,10 @@ struct Level {
 /// All subscriptions at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
-    exact: HashTrieMapSync<Arc<str>, Arc<Vec<Arc<Subscription>>>>,
+    exact: HashTrieMapSync<Arc<str>, Arc<Vec<Entry>>>,
     wildcard: Level,
+    /// The shared ones once more, by their whole filter.
+    groups: HashTrieMapSync<Arc<str>, Arc<Group>>,
     count: usize,
 }
 
@@ -90,30 +132,103 @@ impl Subscriptions {
     }
 }
 
-/// Replaces the subscription of the session `key` in `entries`, adds or removes it. Returns by how
+/// Replaces the subscription of the session `key` in `list`, adds or removes it. Returns by how
 /// much the number of subscriptions changes.
-fn replace(entries: &mut Entries, key: u64, subscription: Option<Arc<Subscription>>) -> isize {
-    let place = entries
-        .as_ref()
-        .and_then(|list| list.iter().position(|held| held.session.key() == key));
+fn replace_one(list: &mut Vec<Entry>, key: u64, subscription: Option<Arc<Subscription>>) -> isize {
+    let place = list
+        .iter()
+        .position(|entry| matches!(entry, Entry::One(held) if held.session.key() == key));
     match (place, subscription) {
         (Some(place), Some(subscription)) => {
-            Arc::make_mut(entries.get_or_insert_default())[place] = subscription;
+            list[place] = Entry::One(subscription);
             0
         }
         (None, Some(subscription)) => {
-            Arc::make_mut(entries.get_or_insert_default()).push(subscription);
+            list.push(Entry::One(subscription));
             1
         }
         (Some(place), None) => {
-            let list = Arc::make_mut(entries.get_or_insert_default());
             list.swap_remove(place);
-            if list.is_empty() {
-                *entries = None;
-            }
             -1
         }
         (None, None) => 0,
+    }
+}
+
+/// A change of one filter's entries.
+struct Change<'c> {
+    /// The whole filter, where it is a shared one.
+    shared: Option<&'c str>,
+    key: u64,
+    subscription: Option<Arc<Subscription>>,
+}
+
+/// What a change has changed.
+#[derive(Default)]
+struct Changed {
+    /// By how much the number of subscriptions.
+    count: isize,
+    /// The shared subscription as it is now; `Some(None)` when it is gone.
+    group: Option<Option<Arc<Group>>>,
+}
+
+impl Change<'_> {
+    fn apply(self, entries: &mut Entries) -> Changed {
+        if entries.is_none() && self.subscription.is_none() {
+            return Changed::default();
+        }
+        let list = Arc::make_mut(entries.get_or_insert_default());
+        let changed = match self.shared {
+            None => Changed {
+                count: replace_one(list, self.key, self.subscription),
+                group: None,
+            },
+            Some(filter) => replace_member(list, filter, self.key, self.subscription),
+        };
+        if list.is_empty() {
+            *entries = None;
+        }
+        changed
+    }
+}
+
+/// The same for a member of the shared subscription `filter`.
+fn replace_member(
+    list: &mut Vec<Entry>,
+    filter: &str,
+    key: u64,
+    subscription: Option<Arc<Subscription>>,
+) -> Changed {
+    let place = list
+        .iter()
+        .position(|entry| matches!(entry, Entry::Shared(group) if *group.filter == *filter));
+    let mut group = match place.map(|place| list.swap_remove(place)) {
+        Some(Entry::Shared(group)) => group,
+        _ => Arc::new(Group {
+            filter: filter.into(),
+            members: Vec::new(),
+            turn: Arc::default(),
+        }),
+    };
+    let members = &mut Arc::make_mut(&mut group).members;
+    let before = members.len();
+    let place = members
+        .iter()
+        .position(|member| member.session.key() == key);
+    match (place, subscription) {
+        (Some(place), Some(subscription)) => members[place] = subscription,
+        (None, Some(subscription)) => members.push(subscription),
+        (Some(place), None) => drop(members.swap_remove(place)),
+        (None, None) => {}
+    }
+    let count = members.len().cast_signed() - before.cast_signed();
+    let there = !members.is_empty();
+    if there {
+        list.push(Entry::Shared(Arc::clone(&group)));
+    }
+    Changed {
+        count,
+        group: Some(there.then_some(group)),
     }
 }
 
@@ -123,27 +238,49 @@ impl Snapshot {
         self.count
     }
 
-    fn set(&mut self, filter: &str, key: u64, subscription: Option<Arc<Subscription>>) {
-        let change = if filter.contains(['+', '#']) {
-            self.wildcard.set(filter, key, subscription)
-        } else {
-            let mut entries = self.exact.get(filter).cloned();
-            let change = replace(&mut entries, key, subscription);
-            match entries {
-                Some(entries) => self.exact.insert_mut(filter.into(), entries),
-                None => drop(self.exact.remove_mut(filter)),
-            }
-            change
-        };
-        self.count = self.count.saturating_add_signed(change);
+    /// The shared subscription `filter`, as `$share/name/filter`.
+    pub(crate) fn group(&self, filter: &str) -> Option<&Arc<Group>> {
+        self.groups.get(filter)
     }
 
-    /// Hands each subscription that matches `topic` to `found`.
-    pub(crate) fn matches<'s>(
-        &'s self,
-        topic: &str,
-        found: &mut impl FnMut(&'s Arc<Subscription>),
-    ) {
+    /// All shared subscriptions.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// How many shared subscriptions there are, each counted once.
+    pub(crate) fn group_count(&self) -> usize {
+        self.groups.size()
+    }
+
+    fn set(&mut self, filter: &str, key: u64, subscription: Option<Arc<Subscription>>) {
+        let (share, own) = split_share(filter);
+        let change = Change {
+            shared: share.map(|_| filter),
+            key,
+            subscription,
+        };
+        let changed = if own.contains(['+', '#']) {
+            self.wildcard.set(own, change)
+        } else {
+            let mut entries = self.exact.get(own).cloned();
+            let changed = change.apply(&mut entries);
+            match entries {
+                Some(entries) => self.exact.insert_mut(own.into(), entries),
+                None => drop(self.exact.remove_mut(own)),
+            }
+            changed
+        };
+        match changed.group {
+            Some(Some(group)) => self.groups.insert_mut(Arc::clone(&group.filter), group),
+            Some(None) => drop(self.groups.remove_mut(filter)),
+            None => {}
+        }
+        self.count = self.count.saturating_add_signed(changed.count);
+    }
+
+    /// Hands each entry that matches `topic` to `found`.
+    pub(crate) fn matches<'s>(&'s self, topic: &str, found: &mut impl FnMut(&'s Entry)) {
         if let Some(entries) = self.exact.get(topic) {
             entries.iter().for_each(&mut *found);
         }
@@ -180,10 +317,10 @@ impl Level {
     }
 
     /// The levels of a filter are bounded before it comes here, and so is this recursion.
-    fn set(&mut self, filter: &str, key: u64, subscription: Option<Arc<Subscription>>) -> isize {
+    fn set(&mut self, filter: &str, change: Change<'_>) -> Changed {
         let (first, rest) = split(filter);
         if first == "#" {
-            return replace(&mut self.all_below, key, subscription);
+            return change.apply(&mut self.all_below);
         }
         let mut level = match first {
             "+" => self.any.clone(),
@@ -195,9 +332,9 @@ impl Level {
         }
         .unwrap_or_default();
         let below = Arc::make_mut(&mut level);
-        let change = match rest {
-            Some(rest) => below.set(rest, key, subscription),
-            None => replace(&mut below.here, key, subscription),
+        let changed = match rest {
+            Some(rest) => below.set(rest, change),
+            None => change.apply(&mut below.here),
         };
         let gone = below.is_empty();
         if first == "+" {
@@ -212,10 +349,10 @@ impl Level {
                 self.literal = None;
             }
         }
-        change
+        changed
     }
 
-    fn matches<'s>(&'s self, topic: Option<&str>, found: &mut impl FnMut(&'s Arc<Subscription>)) {
+    fn matches<'s>(&'s self, topic: Option<&str>, found: &mut impl FnMut(&'s Entry)) {
         self.all_below
             .iter()
             .flat_map(|list| list.iter())
@@ -241,7 +378,7 @@ impl Level {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::session::Name;
+    use crate::session::{Name, Surroundings};
     use hostbus_wire::pattern::{filter_matches, is_filter};
     use hostbus_wire::{Access, Identity, TopicRoot};
     use proptest::prelude::*;
@@ -253,12 +390,17 @@ mod tests {
             user: "u".into(),
             client_id: key.to_string().into(),
         };
+        let surroundings = Surroundings {
+            counters: Arc::default(),
+            disk: None,
+            limits: Limits::default(),
+        };
         Arc::new(Session::new(
             key,
             name,
             Identity::Admin,
             access,
-            &Limits::default(),
+            Arc::new(surroundings),
         ))
     }
 
@@ -281,16 +423,22 @@ mod tests {
         prop::collection::vec(level(), 1..5).prop_map(|levels| levels.join("/"))
     }
 
+    /// The same filter shared by nobody, or under one of two names.
+    fn shared_path() -> impl Strategy<Value = String> {
+        let share = prop::sample::select(vec!["", "", "$share/g/", "$share/h/"]);
+        (share, path()).prop_map(|(share, path)| format!("{share}{path}"))
+    }
+
     proptest! {
         #[test]
         fn the_snapshot_matches_as_a_list_of_filters_would(
-            changes in prop::collection::vec((any::<bool>(), 1_u64..4, path()), 1..40),
+            changes in prop::collection::vec((any::<bool>(), 1_u64..4, shared_path()), 1..40),
             topics in prop::collection::vec(path(), 1..20),
         ) {
             let sessions: Vec<_> = (0..4).map(session).collect();
             let subscriptions = Subscriptions::default();
             let mut model = BTreeSet::new();
-            for (add, key, filter) in changes.iter().filter(|(_, _, filter)| is_filter(filter)) {
+            for (add, key, filter) in changes.iter().filter(|(_, _, f)| is_filter(split_share(f).1)) {
                 if *add {
                     let subscription = subscription(&sessions[*key as usize]);
                     subscriptions.insert(vec![(filter.as_str(), subscription)]);
@@ -304,13 +452,24 @@ mod tests {
             prop_assert_eq!(snapshot.count(), model.len());
             for topic in topics.iter().filter(|t| !t.is_empty() && !t.contains(['+', '#'])) {
                 let mut found = Vec::new();
-                snapshot.matches(topic, &mut |hit| found.push(hit.session.key()));
+                snapshot.matches(topic, &mut |hit| match hit {
+                    Entry::One(hit) => found.push((hit.session.key(), None)),
+                    Entry::Shared(group) => {
+                        let filter = group.filter.to_string();
+                        let members = group.in_turn().map(|member| member.session.key());
+                        found.extend(members.map(|key| (key, Some(filter.clone()))));
+                    }
+                });
                 found.sort_unstable();
-                let wanted: Vec<u64> = model
+                let mut wanted: Vec<_> = model
                     .iter()
-                    .filter(|(_, filter)| filter_matches(filter, topic))
-                    .map(|(key, _)| *key)
+                    .filter(|(_, filter)| filter_matches(split_share(filter).1, topic))
+                    .map(|(key, filter)| {
+                        let shared = filter.starts_with(SHARE);
+                        (*key, shared.then(|| (*filter).to_owned()))
+                    })
                     .collect();
+                wanted.sort_unstable();
                 prop_assert_eq!(found, wanted, "{}", topic);
             }
             let last = Arc::clone(&snapshot);
@@ -320,6 +479,7 @@ mod tests {
             }
             let empty = subscriptions.load();
             prop_assert!(empty.wildcard.is_empty() && empty.exact.is_empty());
+            prop_assert!(empty.groups.is_empty() && empty.count() == 0);
             drop(last);
         }
     }

@@ -63,6 +63,22 @@ fn publish(hub: &Hub) {
             hub.subscriptions().load().count() as u64,
         ),
         number(
+            "$SYS/broker/shared_subscriptions/count",
+            hub.subscriptions().load().group_count() as u64,
+        ),
+        number(
+            "$SYS/broker/store/messages/count",
+            counters.queued_messages.get(),
+        ),
+        number(
+            "$SYS/broker/store/messages/bytes",
+            counters.queued_bytes.get(),
+        ),
+        number(
+            "$SYS/broker/retained messages/bytes",
+            hub.retained().bytes() as u64,
+        ),
+        number(
             "$SYS/broker/retained messages/count",
             hub.retained().len() as u64,
         ),

@@ -42,13 +42,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         }
     }
 
-    /// Waits until something was read or written. Cancelling it loses nothing.
+    /// Waits until something was written, or read where `reads`. Cancelling it loses nothing.
     ///
     /// # Errors
     /// The stream is broken, or the client has closed it.
-    pub(crate) async fn progress(&mut self) -> io::Result<Progress> {
+    pub(crate) async fn progress(&mut self, reads: bool) -> io::Result<Progress> {
         self.free_buffers();
-        poll_fn(|context| self.poll_progress(context)).await
+        poll_fn(|context| self.poll_progress(context, reads)).await
     }
 
     fn free_buffers(&mut self) {
@@ -59,12 +59,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         }
     }
 
-    fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
+    fn poll_progress(
+        &mut self,
+        context: &mut Context<'_>,
+        reads: bool,
+    ) -> Poll<io::Result<Progress>> {
         let mut progress = Progress::default();
         if let Poll::Ready(written) = self.poll_write(context) {
             progress.written_bytes = written?;
         }
-        if let Poll::Ready(read) = self.poll_read(context) {
+        if reads && let Poll::Ready(read) = self.poll_read(context) {
             progress.read_bytes = read?;
         } else if progress.written_bytes == 0 {
             return Poll::Pending;

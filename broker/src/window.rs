@@ -1,11 +1,15 @@
-//! The QoS 1 messages under way to one client: sent and not yet acknowledged, in order.
+//! The QoS 1 and 2 messages under way to one client: sent and not yet acknowledged, in order.
 //!
 //! The window outlives a connection: what was not acknowledged is sent again, with the same packet
-//! identifier, to the next one. It knows no queue and no session.
+//! identifier, to the next one. A QoS 2 message that the client has received is released: its
+//! content is forgotten, its identifier stays until the client has forgotten it too. The window
+//! knows no queue and no session.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use crate::message::Outgoing;
+use crate::codec::QoS;
+use crate::disk::Ticket;
+use crate::message::{Outgoing, Stored};
 
 #[derive(Debug)]
 struct UnderWay {
@@ -15,13 +19,76 @@ struct UnderWay {
     again: bool,
 }
 
-/// A message to be written now.
+#[derive(Debug, Clone, Copy)]
+struct Released {
+    packet_id: u16,
+    stored: Option<Stored>,
+    /// When it is safe that this message was received.
+    ticket: Ticket,
+}
+
+/// What is to be written now.
 #[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) outgoing: Outgoing,
-    /// 0 for QoS 0.
-    pub(crate) packet_id: u16,
-    pub(crate) dup: bool,
+pub(crate) enum Ready {
+    /// PUBLISH.
+    Publish {
+        outgoing: Outgoing,
+        /// 0 for QoS 0.
+        packet_id: u16,
+        dup: bool,
+    },
+    /// PUBREL, for the second time or later.
+    Release { packet_id: u16, ticket: Ticket },
+}
+
+/// What a PUBREC is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Received {
+    /// A message that has just become released.
+    Now(Option<Stored>),
+    /// One that was released before; since when that is safe.
+    Before(Ticket),
+    /// None that is known.
+    Unknown,
+}
+
+/// The packet identifiers of one session that stand for a message.
+#[derive(Debug, Default)]
+pub(crate) struct PacketIds {
+    taken: HashSet<u16>,
+    last: u16,
+}
+
+impl PacketIds {
+    /// An identifier that is not taken; `None` when all are.
+    pub(crate) fn take(&mut self) -> Option<u16> {
+        if !self.any_is_free() {
+            return None;
+        }
+        loop {
+            self.last = self.last.checked_add(1).unwrap_or(1);
+            if self.taken.insert(self.last) {
+                return Some(self.last);
+            }
+        }
+    }
+
+    pub(crate) fn any_is_free(&self) -> bool {
+        self.taken.len() < usize::from(u16::MAX)
+    }
+
+    /// Takes this one, which was taken before a restart.
+    pub(crate) fn restore(&mut self, packet_id: u16) {
+        self.taken.insert(packet_id);
+        self.last = self.last.max(packet_id);
+    }
+
+    pub(crate) fn free(&mut self, packet_id: u16) {
+        self.taken.remove(&packet_id);
+        if self.taken.is_empty() && self.taken.capacity() > 64 {
+            self.taken = HashSet::new();
+        }
+    }
 }
 
 /// The window of one session.
@@ -31,9 +98,12 @@ pub(crate) struct Window {
     bytes: usize,
     /// The first so many went out on this connection.
     sent: usize,
+    /// In the order in which the client received them.
+    released: VecDeque<Released>,
+    /// The first so many were released on this connection, or told to it again.
+    told: usize,
     /// How many may be under way on this connection; 0 without one.
     size: usize,
-    last_packet_id: u16,
 }
 
 impl Window {
@@ -42,6 +112,7 @@ impl Window {
     pub(crate) fn begin(&mut self, size: usize) {
         self.size = size.min(usize::from(u16::MAX));
         self.sent = 0;
+        self.told = 0;
     }
 
     /// Ends the connection.
@@ -57,19 +128,35 @@ impl Window {
         self.bytes
     }
 
-    /// Whether a new message may be sent.
-    pub(crate) fn is_open(&self) -> bool {
-        self.sent == self.under_way.len() && self.sent < self.size
+    /// How many messages are under way, the released ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.under_way.len() + self.released.len()
     }
 
-    /// The next message that an earlier connection left without acknowledgement.
+    /// Whether a new message may be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.sent == self.under_way.len() && self.sent + self.released.len() < self.size
+    }
+
+    /// What an earlier connection left unfinished, one by one: released messages first, then those
+    /// without acknowledgement.
     pub(crate) fn next_again(&mut self) -> Option<Ready> {
-        if self.sent >= self.size {
+        if self.size == 0 {
+            return None;
+        }
+        if let Some(released) = self.released.get(self.told) {
+            self.told += 1;
+            return Some(Ready::Release {
+                packet_id: released.packet_id,
+                ticket: released.ticket,
+            });
+        }
+        if self.sent + self.released.len() >= self.size {
             return None;
         }
         let message = self.under_way.get(self.sent)?;
         self.sent += 1;
-        Some(Ready {
+        Some(Ready::Publish {
             outgoing: message.outgoing.clone(),
             packet_id: message.packet_id,
             dup: message.again,
@@ -77,8 +164,7 @@ impl Window {
     }
 
     /// Puts a new message under way. The window must be open.
-    pub(crate) fn send(&mut self, outgoing: Outgoing) -> Ready {
-        let packet_id = self.next_packet_id();
+    pub(crate) fn send(&mut self, packet_id: u16, outgoing: Outgoing) -> Ready {
         self.bytes += outgoing.message.cost_bytes();
         self.sent += 1;
         self.under_way.push_back(UnderWay {
@@ -86,60 +172,144 @@ impl Window {
             outgoing: outgoing.clone(),
             again: false,
         });
-        Ready {
+        // It was read from the disk: nobody knows whether it went out before the broker died.
+        let dup = outgoing
+            .stored
+            .is_some_and(|stored| stored.ticket == Ticket::NONE);
+        Ready::Publish {
             outgoing,
             packet_id,
-            dup: false,
+            dup,
         }
     }
 
-    /// Takes an acknowledgement; one for a message that was not sent on this connection says
-    /// nothing.
-    pub(crate) fn acknowledged(&mut self, packet_id: u16) {
+    /// Puts back what was under way before a restart of the broker.
+    pub(crate) fn restore_released(&mut self, packet_id: u16, stored: Stored) {
+        self.released.push_back(Released {
+            packet_id,
+            stored: Some(stored),
+            ticket: Ticket::NONE,
+        });
+    }
+
+    /// Takes the message `packet_id` of this quality out, if it went out on this connection.
+    fn take(&mut self, packet_id: u16, qos: QoS) -> Option<Outgoing> {
         // Clients acknowledge in order: it is nearly always the first.
-        let Some(place) = self
+        let place = self
             .under_way
             .iter()
             .take(self.sent)
-            .position(|sent| sent.packet_id == packet_id)
-        else {
-            return;
-        };
-        if let Some(done) = self.under_way.remove(place) {
-            self.sent -= 1;
-            self.bytes -= done.outgoing.message.cost_bytes();
-        }
+            .position(|sent| sent.packet_id == packet_id && sent.outgoing.qos == qos)?;
+        let done = self.under_way.remove(place)?;
+        self.sent -= 1;
+        self.bytes -= done.outgoing.message.cost_bytes();
         if self.under_way.is_empty() && self.under_way.capacity() > 64 {
             self.under_way.shrink_to(0);
         }
+        Some(done.outgoing)
     }
 
-    /// An identifier that is not under way; a free one exists while the window is open.
-    fn next_packet_id(&mut self) -> u16 {
-        loop {
-            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
-            let id = self.last_packet_id;
-            if !self.under_way.iter().any(|sent| sent.packet_id == id) {
-                return id;
+    /// Takes a PUBACK; one for a message that was not sent on this connection says nothing.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<Outgoing> {
+        self.take(packet_id, QoS::AtLeastOnce)
+    }
+
+    /// Takes a PUBREC that tells of a failure: the message is done.
+    pub(crate) fn refused(&mut self, packet_id: u16) -> Option<Outgoing> {
+        self.take(packet_id, QoS::ExactlyOnce)
+    }
+
+    /// Takes a PUBREC. Where it is the first one, [`Self::release_is_safe_at`] is to follow.
+    pub(crate) fn received(&mut self, packet_id: u16) -> Received {
+        if let Some(outgoing) = self.take(packet_id, QoS::ExactlyOnce) {
+            // The client is told now, so it stands before those that are to be told again.
+            let released = Released {
+                packet_id,
+                stored: outgoing.stored,
+                ticket: Ticket::NONE,
+            };
+            self.released.insert(self.told, released);
+            self.told += 1;
+            return Received::Now(outgoing.stored);
+        }
+        let mut released = self.released.iter();
+        match released.find(|released| released.packet_id == packet_id) {
+            Some(released) => Received::Before(released.ticket),
+            None => Received::Unknown,
+        }
+    }
+
+    /// Notes when it is safe that the message `packet_id` is released.
+    pub(crate) fn release_is_safe_at(&mut self, packet_id: u16, ticket: Ticket) {
+        let mut released = self.released.iter_mut();
+        if let Some(released) = released.find(|released| released.packet_id == packet_id) {
+            released.ticket = ticket;
+        }
+    }
+
+    /// Takes a PUBCOMP. Returns where the message lay on disk, if it is known.
+    pub(crate) fn completed(&mut self, packet_id: u16) -> Option<Option<Stored>> {
+        let place = self
+            .released
+            .iter()
+            .position(|released| released.packet_id == packet_id)?;
+        let done = self.released.remove(place)?;
+        if place < self.told {
+            self.told -= 1;
+        }
+        if self.released.is_empty() && self.released.capacity() > 64 {
+            self.released.shrink_to(0);
+        }
+        Some(done.stored)
+    }
+
+    /// Takes out the QoS 1 messages that came by the shared subscription `shared`, with their
+    /// identifiers; not while a connection goes on.
+    pub(crate) fn take_shared(&mut self, shared: &str) -> Vec<(u16, Outgoing)> {
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::new();
+        for message in self.under_way.drain(..) {
+            if message.outgoing.qos == QoS::AtLeastOnce
+                && message.outgoing.shared.as_deref() == Some(shared)
+            {
+                self.bytes -= message.outgoing.message.cost_bytes();
+                taken.push((message.packet_id, message.outgoing));
+            } else {
+                kept.push_back(message);
             }
         }
+        self.under_way = kept;
+        self.sent = 0;
+        taken
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::QoS;
     use crate::message::Message;
     use std::sync::Arc;
 
-    fn outgoing() -> Outgoing {
+    fn outgoing(qos: QoS) -> Outgoing {
         let message = Arc::new(Message::own("a", "x".to_owned()));
         Outgoing {
             message,
-            qos: QoS::AtLeastOnce,
+            qos,
             retain: false,
             identifiers: Vec::new(),
+            shared: None,
+            stored: None,
+        }
+    }
+
+    fn send(window: &mut Window, packet_id: u16) {
+        window.send(packet_id, outgoing(QoS::AtLeastOnce));
+    }
+
+    fn again(window: &mut Window) -> Option<(u16, bool)> {
+        match window.next_again()? {
+            Ready::Publish { packet_id, dup, .. } => Some((packet_id, dup)),
+            Ready::Release { .. } => panic!("a release"),
         }
     }
 
@@ -148,47 +318,94 @@ mod tests {
         let mut window = Window::default();
         assert!(!window.is_open(), "without a connection");
         window.begin(2);
-        assert_eq!(window.send(outgoing()).packet_id, 1);
-        assert_eq!(window.send(outgoing()).packet_id, 2);
+        send(&mut window, 1);
+        send(&mut window, 2);
         assert!(!window.is_open());
-        window.acknowledged(9);
+        assert!(window.acknowledged(9).is_none());
         assert!(!window.is_open());
-        window.acknowledged(2);
+        assert!(window.acknowledged(2).is_some());
         assert!(window.is_open());
-        window.acknowledged(1);
-        assert_eq!(window.bytes(), 0);
+        assert!(window.acknowledged(1).is_some());
+        assert_eq!((window.bytes(), window.len()), (0, 0));
     }
 
     #[test]
     fn what_was_not_acknowledged_is_sent_again_before_anything_new() {
         let mut window = Window::default();
         window.begin(3);
-        for _ in 0..3 {
-            window.send(outgoing());
+        for packet_id in 1..=3 {
+            send(&mut window, packet_id);
         }
         window.acknowledged(2);
         window.pause();
-        window.acknowledged(1);
+        assert!(window.acknowledged(1).is_none());
         // The next connection takes one at a time.
         window.begin(1);
         assert!(!window.is_open());
-        let again = window.next_again().unwrap();
-        assert_eq!((again.packet_id, again.dup), (1, true));
-        assert!(window.next_again().is_none());
-        window.acknowledged(3);
+        assert_eq!(again(&mut window), Some((1, true)));
+        assert_eq!(again(&mut window), None);
+        assert!(window.acknowledged(3).is_none());
         window.acknowledged(1);
-        let again = window.next_again().unwrap();
-        assert_eq!((again.packet_id, again.dup), (3, true));
+        assert_eq!(again(&mut window), Some((3, true)));
         window.acknowledged(3);
         assert!(window.is_open());
     }
 
     #[test]
-    fn an_identifier_under_way_is_not_used_again() {
+    fn a_qos_2_message_is_released_once_and_stays_until_it_is_complete() {
+        let mut window = Window::default();
+        window.begin(1);
+        window.send(7, outgoing(QoS::ExactlyOnce));
+        assert!(window.acknowledged(7).is_none(), "PUBACK is for QoS 1");
+        assert_eq!(window.received(7), Received::Now(None));
+        assert_eq!(window.received(7), Received::Before(Ticket::NONE));
+        assert_eq!(window.received(8), Received::Unknown);
+        assert!(!window.is_open(), "the client may still hold it");
+        window.pause();
+        window.begin(1);
+        let Some(Ready::Release { packet_id: 7, .. }) = window.next_again() else {
+            panic!("PUBREL is sent again");
+        };
+        assert!(window.next_again().is_none());
+        assert_eq!(window.completed(7), Some(None));
+        assert_eq!(window.completed(7), None);
+        assert!(window.is_open());
+    }
+
+    #[test]
+    fn releases_are_told_again_in_the_order_of_their_receipt() {
         let mut window = Window::default();
         window.begin(10);
-        window.send(outgoing());
-        window.last_packet_id = u16::MAX;
-        assert_eq!(window.send(outgoing()).packet_id, 2);
+        for packet_id in 1..=3 {
+            window.send(packet_id, outgoing(QoS::ExactlyOnce));
+        }
+        for packet_id in [2, 1] {
+            window.received(packet_id);
+        }
+        window.pause();
+        window.begin(10);
+        let mut told = Vec::new();
+        while let Some(ready) = window.next_again() {
+            told.push(match ready {
+                Ready::Release { packet_id, .. } => -i32::from(packet_id),
+                Ready::Publish { packet_id, .. } => i32::from(packet_id),
+            });
+        }
+        assert_eq!(told, [-2, -1, 3]);
+    }
+
+    #[test]
+    fn an_identifier_that_is_taken_is_not_given_again() {
+        let mut ids = PacketIds::default();
+        assert_eq!(ids.take(), Some(1));
+        ids.last = u16::MAX;
+        assert_eq!(ids.take(), Some(2));
+        ids.restore(9);
+        assert_eq!(ids.take(), Some(10));
+        ids.free(1);
+        ids.last = u16::MAX;
+        assert_eq!(ids.take(), Some(1));
+        ids.taken = (1..=u16::MAX).collect();
+        assert_eq!(ids.take(), None);
     }
 }

@@ -385,7 +385,7 @@ async fn stopping_tells_the_clients_and_publishes_no_will() {
     broker.running.stop().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(4));
     assert_eq!(reader.message().await.payload, "last");
-    assert_eq!(reader.frame().await, Some((0xe0, vec![0x8b])));
+    assert_eq!(reader.frame().await, Some((0xe0, vec![0x8b, 0])));
     assert_eq!(reader.frame().await, None);
     assert_eq!(old.frame().await, None);
     assert_eq!(silent.frame().await, None);

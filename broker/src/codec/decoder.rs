@@ -40,6 +40,14 @@ impl Decoder {
         }
     }
 
+    /// A decoder for packets of this version without a CONNECT before them.
+    pub(crate) fn of(version: Version) -> Self {
+        Self {
+            version: Some(version),
+            max_packet_bytes: usize::MAX,
+        }
+    }
+
     /// The version of the connection, as far as it is known.
     #[must_use]
     pub fn version(&self) -> Option<Version> {

@@ -86,6 +86,10 @@ pub struct ConnectProperties {
     pub receive_maximum: Option<u16>,
     /// The longest packet that the client takes. Absent means no limit.
     pub maximum_packet_bytes: Option<u32>,
+    /// The highest topic alias that the client takes. Absent means 0: none.
+    pub topic_alias_maximum: u16,
+    /// The client wants no reason strings but in CONNACK and DISCONNECT.
+    pub no_problem_information: bool,
     /// The client asks for enhanced authentication.
     pub authentication_method: bool,
 }

@@ -30,10 +30,8 @@ pub mod id {
     pub const RECEIVE_MAXIMUM: u8 = 0x21;
     pub const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
     pub const TOPIC_ALIAS: u8 = 0x23;
-    pub const MAXIMUM_QOS: u8 = 0x24;
     pub const USER_PROPERTY: u8 = 0x26;
     pub const MAXIMUM_PACKET_SIZE: u8 = 0x27;
-    pub const SHARED_SUBSCRIPTION_AVAILABLE: u8 = 0x2a;
 }
 
 const NOT_ALLOWED: DecodeError =
@@ -96,10 +94,9 @@ pub fn connect(reader: &mut Reader) -> Result<ConnectProperties, DecodeError> {
             id::SESSION_EXPIRY => found.session_expiry_seconds = Some(part.u32()?),
             id::RECEIVE_MAXIMUM => found.receive_maximum = Some(not_zero(part.u16()?)?),
             id::MAXIMUM_PACKET_SIZE => found.maximum_packet_bytes = Some(not_zero(part.u32()?)?),
-            id::TOPIC_ALIAS_MAXIMUM => drop(part.u16()?),
-            id::REQUEST_RESPONSE_INFORMATION | id::REQUEST_PROBLEM_INFORMATION => {
-                flag(part)?;
-            }
+            id::TOPIC_ALIAS_MAXIMUM => found.topic_alias_maximum = part.u16()?,
+            id::REQUEST_PROBLEM_INFORMATION => found.no_problem_information = !flag(part)?,
+            id::REQUEST_RESPONSE_INFORMATION => drop(flag(part)?),
             id::AUTHENTICATION_METHOD => {
                 part.text()?;
                 found.authentication_method = true;

@@ -26,11 +26,11 @@ impl Reason {
     pub const SESSION_TAKEN_OVER: Self = Self(0x8e);
     pub const TOPIC_FILTER_INVALID: Self = Self(0x8f);
     pub const TOPIC_NAME_INVALID: Self = Self(0x90);
+    pub const PACKET_IDENTIFIER_NOT_FOUND: Self = Self(0x92);
+    pub const RECEIVE_MAXIMUM_EXCEEDED: Self = Self(0x93);
     pub const TOPIC_ALIAS_INVALID: Self = Self(0x94);
     pub const PACKET_TOO_LARGE: Self = Self(0x95);
     pub const QUOTA_EXCEEDED: Self = Self(0x97);
-    pub const QOS_NOT_SUPPORTED: Self = Self(0x9b);
-    pub const SHARED_SUBSCRIPTIONS_NOT_SUPPORTED: Self = Self(0x9e);
     pub const CONNECTION_RATE_EXCEEDED: Self = Self(0x9f);
 }
 
@@ -39,6 +39,27 @@ impl Reason {
     #[must_use]
     pub fn is_failure(self) -> bool {
         self.0 >= 0x80
+    }
+
+    /// What a person reads beside the code; only where it says more than the code's name.
+    #[must_use]
+    pub fn text(self) -> Option<&'static str> {
+        Some(match self {
+            Self::CLIENT_IDENTIFIER_NOT_VALID => "client id is too long, or empty with a session",
+            Self::NOT_AUTHORIZED => "this user has no right to that topic",
+            Self::BAD_AUTHENTICATION_METHOD => "log in with user name and password",
+            Self::KEEP_ALIVE_TIMEOUT => "nothing came for one and a half times the keep alive",
+            Self::SESSION_TAKEN_OVER => "the same user connected with the same client id",
+            Self::TOPIC_FILTER_INVALID => "filter has too many levels, or a wrong share name",
+            Self::TOPIC_NAME_INVALID => "topic is empty, has a wildcard, or too many levels",
+            Self::PACKET_IDENTIFIER_NOT_FOUND => "no message under way has this packet identifier",
+            Self::RECEIVE_MAXIMUM_EXCEEDED => "more messages under way than CONNACK allowed",
+            Self::TOPIC_ALIAS_INVALID => "topic alias is higher than CONNACK allowed",
+            Self::PACKET_TOO_LARGE => "packet is longer than CONNACK allowed",
+            Self::QUOTA_EXCEEDED => "a limit of the broker is reached: see broker.limits",
+            Self::CONNECTION_RATE_EXCEEDED => "too many failed logins from this address",
+            _ => return None,
+        })
     }
 
     /// The return code of a 3.1.1 CONNACK that comes nearest.

@@ -1,10 +1,36 @@
 //! The packets that a server sends, for each version.
+//!
+//! A reason string stands beside a failure where the client wants it and the packet stays as short
+//! as the client asked for.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::packet::{QoS, Version};
 use super::properties::id;
 use super::reason::Reason;
+
+/// How to speak to one client.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect {
+    /// The version of its CONNECT.
+    pub version: Version,
+    /// It wants reason strings in other packets than CONNACK and DISCONNECT too; 5.0 only.
+    pub problem_information: bool,
+    /// The longest packet that it takes.
+    pub max_packet_bytes: usize,
+}
+
+impl Dialect {
+    /// For a client that has set no bounds.
+    #[must_use]
+    pub fn of(version: Version) -> Self {
+        Self {
+            version,
+            problem_information: true,
+            max_packet_bytes: usize::MAX,
+        }
+    }
+}
 
 /// What a successful CONNACK tells.
 #[derive(Debug, Default)]
@@ -17,7 +43,7 @@ pub struct ConnAck<'c> {
     pub session_expiry_seconds: Option<u32>,
     /// The keep alive, where it differs from what was asked for.
     pub keep_alive_seconds: Option<u16>,
-    /// QoS 1 messages that may be under way to the server.
+    /// QoS 1 and 2 messages that may be under way to the server.
     pub receive_maximum: u16,
     /// The longest packet that the server takes.
     pub maximum_packet_bytes: u32,
@@ -46,6 +72,8 @@ pub struct Delivery<'d> {
     pub dup: bool,
     /// 0 for QoS 0.
     pub packet_id: u16,
+    /// The topic alias, and whether the client knows it already; 5.0 only.
+    pub alias: Option<(u16, bool)>,
 }
 
 fn put_variable(out: &mut BytesMut, mut value: usize) {
@@ -90,8 +118,6 @@ pub fn connack(out: &mut BytesMut, version: Version, connack: &ConnAck<'_>) {
     }
     properties.put_u8(id::RECEIVE_MAXIMUM);
     properties.put_u16(connack.receive_maximum);
-    // Absent would mean QoS 2.
-    properties.put_slice(&[id::MAXIMUM_QOS, 1]);
     properties.put_u8(id::MAXIMUM_PACKET_SIZE);
     properties.put_u32(connack.maximum_packet_bytes);
     if let Some(client_id) = connack.assigned_client_id {
@@ -100,7 +126,6 @@ pub fn connack(out: &mut BytesMut, version: Version, connack: &ConnAck<'_>) {
     }
     properties.put_u8(id::TOPIC_ALIAS_MAXIMUM);
     properties.put_u16(connack.topic_alias_maximum);
-    properties.put_slice(&[id::SHARED_SUBSCRIPTION_AVAILABLE, 0]);
     if let Some(seconds) = connack.keep_alive_seconds {
         properties.put_u8(id::SERVER_KEEP_ALIVE);
         properties.put_u16(seconds);
@@ -113,21 +138,59 @@ pub fn connack(out: &mut BytesMut, version: Version, connack: &ConnAck<'_>) {
 }
 
 /// CONNACK of a refused client.
-pub fn connack_refused(out: &mut BytesMut, version: Version, reason: Reason) {
-    if version.is_v5() {
-        out.put_slice(&[0x20, 3, 0, reason.0, 0]);
+pub fn connack_refused(out: &mut BytesMut, dialect: Dialect, reason: Reason) {
+    if dialect.version.is_v5() {
+        refusal(out, dialect, 0x20, &[0, reason.0], reason);
     } else {
         out.put_slice(&[0x20, 2, 0, reason.connack_311()]);
     }
 }
 
+/// A 5.0 packet that ends in a reason and nothing else but its text.
+fn refusal(out: &mut BytesMut, dialect: Dialect, first: u8, body: &[u8], reason: Reason) {
+    let text = reason.text().unwrap_or_default();
+    // Reason strings are shorter than what would need a second byte of length.
+    let properties = 3 + text.len();
+    if text.is_empty() || 2 + body.len() + 1 + properties > dialect.max_packet_bytes {
+        out.put_slice(&[first, body.len() as u8 + 1]);
+        out.put_slice(body);
+        out.put_u8(0);
+        return;
+    }
+    out.put_slice(&[first, (body.len() + 1 + properties) as u8]);
+    out.put_slice(body);
+    out.put_slice(&[properties as u8, id::REASON_STRING]);
+    put_text(out, text.as_bytes());
+}
+
 /// PUBACK.
-pub fn puback(out: &mut BytesMut, version: Version, packet_id: u16, reason: Reason) {
+pub fn puback(out: &mut BytesMut, dialect: Dialect, packet_id: u16, reason: Reason) {
+    ack(out, dialect, 0x40, packet_id, reason);
+}
+
+/// PUBREC.
+pub fn pubrec(out: &mut BytesMut, dialect: Dialect, packet_id: u16, reason: Reason) {
+    ack(out, dialect, 0x50, packet_id, reason);
+}
+
+/// PUBREL.
+pub fn pubrel(out: &mut BytesMut, dialect: Dialect, packet_id: u16, reason: Reason) {
+    ack(out, dialect, 0x62, packet_id, reason);
+}
+
+/// PUBCOMP.
+pub fn pubcomp(out: &mut BytesMut, dialect: Dialect, packet_id: u16, reason: Reason) {
+    ack(out, dialect, 0x70, packet_id, reason);
+}
+
+fn ack(out: &mut BytesMut, dialect: Dialect, first: u8, packet_id: u16, reason: Reason) {
     let [high, low] = packet_id.to_be_bytes();
-    if version.is_v5() && reason != Reason::SUCCESS {
-        out.put_slice(&[0x40, 3, high, low, reason.0]);
+    if !dialect.version.is_v5() || reason == Reason::SUCCESS {
+        out.put_slice(&[first, 2, high, low]);
+    } else if reason.is_failure() && dialect.problem_information {
+        refusal(out, dialect, first, &[high, low, reason.0], reason);
     } else {
-        out.put_slice(&[0x40, 2, high, low]);
+        out.put_slice(&[first, 3, high, low, reason.0]);
     }
 }
 
@@ -173,9 +236,9 @@ pub fn pingresp(out: &mut BytesMut) {
 }
 
 /// DISCONNECT; 3.1.1 has none from the server.
-pub fn disconnect(out: &mut BytesMut, version: Version, reason: Reason) {
-    if version.is_v5() {
-        out.put_slice(&[0xe0, 1, reason.0]);
+pub fn disconnect(out: &mut BytesMut, dialect: Dialect, reason: Reason) {
+    if dialect.version.is_v5() {
+        refusal(out, dialect, 0xe0, &[reason.0], reason);
     }
 }
 
@@ -187,12 +250,21 @@ impl Delivery<'_> {
             .iter()
             .map(|value| 1 + variable_bytes(*value as usize))
             .sum();
-        expiry + identifiers + self.passed_on.len()
+        let alias = if self.alias.is_some() { 3 } else { 0 };
+        expiry + identifiers + alias + self.passed_on.len()
+    }
+
+    /// The topic as it stands in the packet.
+    fn topic(&self) -> &[u8] {
+        match self.alias {
+            Some((_, true)) => &[],
+            _ => self.topic.as_bytes(),
+        }
     }
 
     fn body_bytes(&self, version: Version) -> usize {
         let packet_id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
-        let plain = 2 + self.topic.len() + packet_id + self.payload.len();
+        let plain = 2 + self.topic().len() + packet_id + self.payload.len();
         if version.is_v5() {
             let properties = self.properties_bytes();
             plain + variable_bytes(properties) + properties
@@ -214,7 +286,7 @@ impl Delivery<'_> {
         out.reserve(body + 5);
         out.put_u8(0x30 | u8::from(self.dup) << 3 | (self.qos as u8) << 1 | u8::from(self.retain));
         put_variable(out, body);
-        put_text(out, self.topic.as_bytes());
+        put_text(out, self.topic());
         if self.qos != QoS::AtMostOnce {
             out.put_u16(self.packet_id);
         }
@@ -223,6 +295,10 @@ impl Delivery<'_> {
             if let Some(seconds) = self.expiry_seconds {
                 out.put_u8(id::MESSAGE_EXPIRY);
                 out.put_u32(seconds);
+            }
+            if let Some((alias, _)) = self.alias {
+                out.put_u8(id::TOPIC_ALIAS);
+                out.put_u16(alias);
             }
             for value in self.identifiers {
                 out.put_u8(id::SUBSCRIPTION_IDENTIFIER);
@@ -257,6 +333,7 @@ mod tests {
             retain: true,
             dup: false,
             packet_id: 9,
+            alias: None,
         }
     }
 

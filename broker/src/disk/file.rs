@@ -1,0 +1,488 @@
+//! `state.redb`: opening it, reading all of it, committing a batch.
+//!
+//! ```text
+//! state.redb (mode 0600)
+//!   meta      "format" -> 1
+//!   sessions  session -> row
+//!   filters   (session, filter) -> row
+//!   entries   (session, number) -> row      what waits for a session, in order
+//!   incoming  (session, packet id)          QoS 2 messages that its client has not released
+//!   messages  sequence -> row               each once, however many entries refer to it
+//!   retained  topic -> row
+//! ```
+//! The rows are described in `rows`. How many entries refer to a message is not stored: it is
+//! counted when the file is read.
+
+use std::collections::HashMap;
+use std::fs::{self, File as FsFile, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytestring::ByteString;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use tracing::{error, info};
+
+use super::pending::Pending;
+use super::rows::{Entry, Now, Options, SessionRow, message_bytes, read_message};
+use crate::codec::QoS;
+use crate::error::Error;
+use crate::message::{Message, Outgoing, Stored};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
+const FILTERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("filters");
+const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
+const INCOMING: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("incoming");
+const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
+const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
+
+const FORMAT: u64 = 1;
+
+/// Pages that the database may hold in memory.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A message that waits for a session, as it was read.
+#[derive(Debug)]
+pub(crate) struct StoredEntry {
+    pub(crate) outgoing: Outgoing,
+    /// The client has it already; only its packet identifier is still in use.
+    pub(crate) released: bool,
+}
+
+/// A session as it was read.
+#[derive(Debug)]
+pub(crate) struct StoredSession {
+    pub(crate) key: u64,
+    pub(crate) row: SessionRow,
+    pub(crate) filters: Vec<(Box<str>, Options)>,
+    /// In order.
+    pub(crate) entries: Vec<StoredEntry>,
+    pub(crate) incoming: Vec<u16>,
+}
+
+/// All that was read.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// By key.
+    pub(crate) sessions: Vec<StoredSession>,
+    pub(crate) retained: Vec<Message>,
+    /// The highest sequence number in use.
+    pub(crate) last_sequence: u64,
+    /// The highest key in use.
+    pub(crate) last_key: u64,
+    /// How many entries refer to each message.
+    references: HashMap<u64, u64>,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Absent after a failure, until it could be opened again.
+    database: Option<Database>,
+    references: HashMap<u64, u64>,
+}
+
+/// Why the file can't be read.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("{0}")]
+    Database(#[from] redb::Error),
+    #[error("unreadable row in table {0}")]
+    Row(&'static str),
+    #[error("the database library gave up")]
+    Panic,
+}
+
+/// Opens the file at `path`, or begins a new one, and reads it. A damaged one is kept aside.
+pub(super) fn open(path: &Path) -> Result<(File, Loaded), Error> {
+    match open_and_read(path)? {
+        Ok(opened) => Ok(opened),
+        Err(fault) => {
+            let aside = keep_aside(path)?;
+            error!(
+                path = %path.display(),
+                kept = %aside.display(),
+                %fault,
+                "state is damaged: sessions and retained messages begin anew; the old file is kept"
+            );
+            match open_and_read(path)? {
+                Ok(opened) => Ok(opened),
+                Err(fault) => Err(Error::State {
+                    path: path.to_owned(),
+                    problem: fault.to_string(),
+                }),
+            }
+        }
+    }
+}
+
+/// The outer error is none that another file would mend.
+fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| Error::Data {
+            path: path.to_owned(),
+            source,
+        })?;
+    // On a damaged file the library may panic.
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, redb::Error> {
+        let database = builder().create_file(file)?;
+        let format = format_of(&database)?;
+        Ok((database, format))
+    }));
+    let (database, format) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+            return Err(Error::InUse {
+                path: path.to_owned(),
+            });
+        }
+        Ok(Err(redb::Error::Io(source))) if is_of_the_system(&source) => {
+            return Err(Error::Data {
+                path: path.to_owned(),
+                source,
+            });
+        }
+        Ok(Err(error)) => return Ok(Err(error.into())),
+        Err(_) => return Ok(Err(Fault::Panic)),
+    };
+    if format > FORMAT {
+        return Err(Error::Format {
+            path: path.to_owned(),
+            found: format!("format {format}"),
+        });
+    }
+    let loaded = match catch_unwind(AssertUnwindSafe(|| read(&database))) {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(fault)) => return Ok(Err(fault)),
+        Err(_) => return Ok(Err(Fault::Panic)),
+    };
+    info!(
+        path = %path.display(),
+        sessions = loaded.sessions.len(),
+        retained = loaded.retained.len(),
+        "state is open"
+    );
+    let file = File {
+        database: Some(database),
+        references: loaded.references.clone(),
+    };
+    Ok(Ok((file, loaded)))
+}
+
+/// An error that says nothing about what the file holds.
+fn is_of_the_system(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// The format of the file; a new one gets all its tables.
+fn format_of(database: &Database) -> Result<u64, redb::Error> {
+    let writing = database.begin_write()?;
+    let format = {
+        let mut meta = writing.open_table(META)?;
+        let found = meta.get("format")?.map(|format| format.value());
+        match found {
+            Some(found) => found,
+            None => {
+                meta.insert("format", FORMAT)?;
+                FORMAT
+            }
+        }
+    };
+    if format <= FORMAT {
+        writing.open_table(SESSIONS)?;
+        writing.open_table(FILTERS)?;
+        writing.open_table(ENTRIES)?;
+        writing.open_table(INCOMING)?;
+        writing.open_table(MESSAGES)?;
+        writing.open_table(RETAINED)?;
+        writing.commit()?;
+    }
+    Ok(format)
+}
+
+fn keep_aside(path: &Path) -> Result<PathBuf, Error> {
+    let fault = |source| Error::Data {
+        path: path.to_owned(),
+        source,
+    };
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let mut seconds = since.map_or(0, |since| since.as_secs());
+    loop {
+        let aside = path.with_extension(format!("redb.damaged-{seconds}"));
+        if !aside.try_exists().map_err(fault)? {
+            fs::rename(path, &aside).map_err(fault)?;
+            return Ok(aside);
+        }
+        seconds += 1;
+    }
+}
+
+fn read(database: &Database) -> Result<Loaded, Fault> {
+    let reading = database.begin_read().map_err(redb::Error::from)?;
+    let now = Now::read();
+    let mut loaded = Loaded::default();
+    let mut messages = HashMap::new();
+    let table = reading.open_table(MESSAGES).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (sequence, row) = row.map_err(redb::Error::from)?;
+        let sequence = sequence.value();
+        let mut message = read_message(row.value(), now).ok_or(Fault::Row("messages"))?;
+        message.sequence = sequence;
+        loaded.last_sequence = loaded.last_sequence.max(sequence);
+        messages.insert(sequence, Arc::new(message));
+    }
+    let table = reading.open_table(RETAINED).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (topic, row) = row.map_err(redb::Error::from)?;
+        let message = read_message(row.value(), now).ok_or(Fault::Row("retained"))?;
+        if *message.topic != *topic.value() {
+            return Err(Fault::Row("retained"));
+        }
+        loaded.retained.push(message);
+    }
+    let table = reading.open_table(SESSIONS).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (key, row) = row.map_err(redb::Error::from)?;
+        let row = serde_json::from_slice(row.value()).map_err(|_| Fault::Row("sessions"))?;
+        loaded.last_key = loaded.last_key.max(key.value());
+        loaded.sessions.push(StoredSession {
+            key: key.value(),
+            row,
+            filters: Vec::new(),
+            entries: Vec::new(),
+            incoming: Vec::new(),
+        });
+    }
+    let place: HashMap<u64, usize> = loaded
+        .sessions
+        .iter()
+        .enumerate()
+        .map(|(place, session)| (session.key, place))
+        .collect();
+    let session = |key: u64, table: &'static str| place.get(&key).copied().ok_or(Fault::Row(table));
+    let table = reading.open_table(FILTERS).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (key, row) = row.map_err(redb::Error::from)?;
+        let (key, filter) = key.value();
+        let options = Options::read(row.value()).ok_or(Fault::Row("filters"))?;
+        let session = &mut loaded.sessions[session(key, "filters")?];
+        session.filters.push((filter.into(), options));
+    }
+    let table = reading.open_table(INCOMING).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (key, packet_id) = row.map_err(redb::Error::from)?.0.value();
+        let session = &mut loaded.sessions[session(key, "incoming")?];
+        session.incoming.push(packet_id);
+    }
+    let table = reading.open_table(ENTRIES).map_err(redb::Error::from)?;
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (key, row) = row.map_err(redb::Error::from)?;
+        let (key, number) = key.value();
+        let entry = Entry::read(row.value()).ok_or(Fault::Row("entries"))?;
+        if entry.message != 0 {
+            *loaded.references.entry(entry.message).or_default() += 1;
+        }
+        let stored = stored_entry(entry, number, &messages).ok_or(Fault::Row("entries"))?;
+        let session = &mut loaded.sessions[session(key, "entries")?];
+        session.entries.push(stored);
+    }
+    Ok(loaded)
+}
+
+fn stored_entry(
+    entry: Entry,
+    number: u64,
+    messages: &HashMap<u64, Arc<Message>>,
+) -> Option<StoredEntry> {
+    let stored = Stored {
+        entry: number,
+        ticket: super::Ticket::NONE,
+        packet_id: entry.packet_id,
+    };
+    if entry.qos == QoS::AtMostOnce || (entry.qos == QoS::ExactlyOnce) != (entry.packet_id > 0) {
+        return None;
+    }
+    let message = if entry.released {
+        Arc::new(Message::own("released", String::new()))
+    } else {
+        Arc::clone(messages.get(&entry.message)?)
+    };
+    Some(StoredEntry {
+        outgoing: Outgoing {
+            message,
+            qos: entry.qos,
+            retain: entry.retain,
+            identifiers: entry.identifiers,
+            shared: entry.shared,
+            stored: Some(stored),
+        },
+        released: entry.released,
+    })
+}
+
+impl File {
+    /// Opens the file again after a failure.
+    pub(super) fn reopen(&mut self, path: &Path) -> Result<(), redb::Error> {
+        // The old one must let go of the file first.
+        self.database = None;
+        let file = FsFile::options().read(true).write(true).open(path);
+        let database = builder().create_file(file?)?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// Writes a batch; it is on disk when this returns. After an error nothing of it counts.
+    pub(super) fn commit(&mut self, batch: &Pending) -> Result<(), redb::Error> {
+        let Some(database) = &self.database else {
+            return Err(redb::Error::DatabaseClosed);
+        };
+        let now = Now::read();
+        let mut references = References::new(&self.references);
+        let writing = database.begin_write()?;
+        {
+            let mut sessions = writing.open_table(SESSIONS)?;
+            let mut filters = writing.open_table(FILTERS)?;
+            let mut entries = writing.open_table(ENTRIES)?;
+            let mut incoming = writing.open_table(INCOMING)?;
+            let mut messages = writing.open_table(MESSAGES)?;
+            let mut retained = writing.open_table(RETAINED)?;
+            for (key, row) in &batch.sessions {
+                let Some(row) = row else {
+                    sessions.remove(key)?;
+                    filters.retain_in((*key, "")..(key + 1, ""), |_, _| false)?;
+                    incoming.retain_in((*key, 0)..=(*key, u16::MAX), |_, ()| false)?;
+                    for gone in
+                        entries.extract_from_if((*key, 0)..=(*key, u64::MAX), |_, _| true)?
+                    {
+                        references.subtract(Entry::message_of(gone?.1.value()));
+                    }
+                    continue;
+                };
+                let row = serde_json::to_vec(row).map_err(std::io::Error::from)?;
+                sessions.insert(key, &row[..])?;
+            }
+            for ((key, filter), options) in &batch.filters {
+                match options {
+                    _ if batch.has_ended(*key) => {}
+                    Some(options) => drop(filters.insert((*key, &**filter), &options.bytes()[..])?),
+                    None => drop(filters.remove((*key, &**filter))?),
+                }
+            }
+            for (place, there) in &batch.incoming {
+                match there {
+                    _ if batch.has_ended(place.0) => {}
+                    true => drop(incoming.insert(place, ())?),
+                    false => drop(incoming.remove(place)?),
+                }
+            }
+            for (place, change) in &batch.entries {
+                if batch.has_ended(place.0) {
+                    continue;
+                }
+                let old = match &change.entry {
+                    Some(entry) => {
+                        if let Some(message) = &change.message
+                            && references.add(entry.message)
+                        {
+                            let row = message_bytes(message, now);
+                            messages.insert(entry.message, &row[..])?;
+                        }
+                        entries.insert(place, &entry.bytes()[..])?
+                    }
+                    None => entries.remove(place)?,
+                };
+                if let Some(old) = old {
+                    references.subtract(Entry::message_of(old.value()));
+                }
+            }
+            references.remove_unused(&mut messages)?;
+            for (topic, message) in &batch.retained {
+                let topic: &ByteString = topic;
+                match message {
+                    Some(message) => {
+                        let row = message_bytes(message, now);
+                        retained.insert(&**topic, &row[..])?;
+                    }
+                    None => drop(retained.remove(&**topic)?),
+                }
+            }
+        }
+        writing.commit()?;
+        let changed = references.changed;
+        for (message, count) in changed {
+            if count == 0 {
+                self.references.remove(&message);
+            } else {
+                self.references.insert(message, count);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many entries refer to a message, with the changes of one batch.
+struct References<'f> {
+    before: &'f HashMap<u64, u64>,
+    changed: HashMap<u64, u64>,
+}
+
+impl<'f> References<'f> {
+    fn new(before: &'f HashMap<u64, u64>) -> Self {
+        Self {
+            before,
+            changed: HashMap::new(),
+        }
+    }
+
+    fn count(&mut self, message: u64) -> &mut u64 {
+        let before = self.before.get(&message).copied().unwrap_or(0);
+        self.changed.entry(message).or_insert(before)
+    }
+
+    /// Notes one more. Whether the message must be written: another entry of this batch may have
+    /// done so, or let go of it.
+    fn add(&mut self, message: u64) -> bool {
+        let written = self.changed.contains_key(&message) || self.before.contains_key(&message);
+        *self.count(message) += 1;
+        !written
+    }
+
+    fn subtract(&mut self, message: u64) {
+        if message != 0 {
+            let count = self.count(message);
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn remove_unused(
+        &self,
+        messages: &mut Table<'_, u64, &[u8]>,
+    ) -> Result<(), redb::StorageError> {
+        for (message, _) in self.changed.iter().filter(|(_, count)| **count == 0) {
+            messages.remove(message)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! What survives a restart of the broker. (How it dies does not matter here: `tests` kills it.)
+
+mod raw;
+
+use std::path::Path;
+
+use hostbus_broker::Config;
+use raw::{Broker, Client, broker, connect};
+
+async fn at(folder: &Path) -> Broker {
+    broker(|config: &mut Config| config.data = Some(folder.to_owned())).await
+}
+
+async fn stop(broker: Broker) {
+    broker.running.stop().await.unwrap();
+}
+
+async fn persistent(id: &'static str, seconds: u8, broker: &Broker) -> (Client, bool) {
+    let mut packet = connect(5, id, "admin");
+    packet.clean = false;
+    packet.properties = vec![0x11, 0, 0, 0, seconds];
+    let (client, answer) = packet.open(broker).await;
+    assert_eq!(answer[1], 0);
+    (client, answer[0] == 1)
+}
+
+#[tokio::test]
+async fn a_session_has_its_subscriptions_and_its_messages_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = at(folder.path()).await;
+    let (mut reader, present) = persistent("r", 60, &broker).await;
+    assert!(!present);
+    assert_eq!(reader.subscribe_with("a/+", 0b1001, &[0x0b, 9]).await, 1);
+    assert_eq!(reader.subscribe("gone", 1).await, 1);
+    reader
+        .send(&[0xa2, 9, 0, 9, 0, 0, 4, b'g', b'o', b'n', b'e'])
+        .await;
+    assert_eq!(reader.frame().await.unwrap().0, 0xb0);
+    reader.goodbye().await;
+    let mut writer = connect(5, "w", "admin").go(&broker).await;
+    for payload in ["1", "2"] {
+        assert_eq!(writer.publish_acked(1, "a/b", payload).await, 0);
+    }
+    assert_eq!(writer.publish_acked(0, "gone", "x").await, 0x10);
+    stop(broker).await;
+
+    let broker = at(folder.path()).await;
+    let (mut reader, present) = persistent("r", 60, &broker).await;
+    assert!(present);
+    for payload in ["1", "2"] {
+        let message = reader.message().await;
+        assert_eq!(message.payload, payload);
+        // DUP, QoS 1 and retain as published; the subscription identifier.
+        assert_eq!(message.first, 0x3b);
+        assert_eq!(message.properties, [0x0b, 9]);
+        reader.acknowledge(message.packet_id).await;
+    }
+    let mut writer = connect(5, "w", "admin").go(&broker).await;
+    writer.publish_acked(0, "a/c", "3").await;
+    let message = reader.message().await;
+    assert_eq!((message.first, &*message.payload), (0x32, "3"));
+    reader.acknowledge(message.packet_id).await;
+    reader.nothing_waits().await;
+    stop(broker).await;
+
+    // What was acknowledged is not sent again.
+    let broker = at(folder.path()).await;
+    let (mut reader, _) = persistent("r", 60, &broker).await;
+    reader.nothing_waits().await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = at(folder.path()).await;
+    let (mut reader, _) = persistent("over", 1, &broker).await;
+    reader.subscribe("a", 1).await;
+    reader.goodbye().await;
+    let (mut reader, _) = persistent("clean", 60, &broker).await;
+    reader.subscribe("a", 1).await;
+    drop(reader);
+    let reader = connect(5, "clean", "admin").go(&broker).await;
+    drop(reader);
+    stop(broker).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+
+    let broker = at(folder.path()).await;
+    let mut writer = connect(5, "w", "admin").go(&broker).await;
+    for id in ["over", "clean"] {
+        assert!(!persistent(id, 60, &broker).await.1, "{id}");
+    }
+    assert_eq!(writer.publish_acked(0, "a", "x").await, 0x10);
+}
+
+#[tokio::test]
+async fn retained_messages_are_there_again_but_those_of_live_topics() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = at(folder.path()).await;
+    let mut writer = connect(5, "w", "admin").go(&broker).await;
+    let topics = [
+        ("hostbus/v1/home/web1/status", true),
+        ("hostbus/v1/home/web1/metrics", false),
+        ("garden/door", true),
+        ("garden/cleared", false),
+    ];
+    for (topic, _) in topics {
+        writer.publish_acked(1, topic, topic).await;
+    }
+    writer.publish_acked(1, "garden/cleared", "").await;
+    stop(broker).await;
+
+    let broker = at(folder.path()).await;
+    let mut reader = connect(5, "r", "admin").go(&broker).await;
+    for (topic, there) in topics {
+        reader.subscribe(topic, 1).await;
+        if there {
+            let message = reader.message().await;
+            assert_eq!((message.first, &*message.payload), (0x33, topic));
+            reader.acknowledge(message.packet_id).await;
+        }
+        reader.nothing_waits().await;
+    }
+}
