@@ -1,9 +1,10 @@
-//! The beginning of a connection: CONNECT in, who the client is, its session, CONNACK out.
+//! The beginning of a connection: CONNECT in, who the client is, its session, CONNACK.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use bytestring::ByteString;
 use hostbus_daemon::Secret;
 use hostbus_wire::Access;
@@ -29,6 +30,8 @@ const ANONYMOUS: &str = "";
 #[derive(Debug)]
 pub(crate) struct Welcome {
     pub(crate) attached: Attached,
+    /// CONNACK, to be sent once `attached.ticket` is safe.
+    pub(crate) connack: BytesMut,
     pub(crate) dialect: Dialect,
     /// The highest topic alias that the client takes.
     pub(crate) topic_alias_maximum: u16,
@@ -85,16 +88,14 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let (dialect, user) = (dialect(&connect), connect.user_name.clone());
     let client_id = connect.client_id.clone();
-    admit(transport, connect, peer, hub)
-        .await
-        .map_err(|reason| {
-            writer::connack_refused(&mut transport.outgoing, dialect, reason);
-            Unwelcome::Refused {
-                reason,
-                user,
-                client_id,
-            }
-        })
+    admit(connect, peer, hub).await.map_err(|reason| {
+        writer::connack_refused(&mut transport.outgoing, dialect, reason);
+        Unwelcome::Refused {
+            reason,
+            user,
+            client_id,
+        }
+    })
 }
 
 fn dialect(connect: &Connect) -> Dialect {
@@ -108,12 +109,7 @@ fn dialect(connect: &Connect) -> Dialect {
     }
 }
 
-async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
-    transport: &mut Transport<S>,
-    connect: Connect,
-    peer: SocketAddr,
-    hub: &Hub,
-) -> Result<Welcome, Reason> {
+async fn admit(connect: Connect, peer: SocketAddr, hub: &Hub) -> Result<Welcome, Reason> {
     if connect.properties.authentication_method {
         return Err(Reason::BAD_AUTHENTICATION_METHOD);
     }
@@ -156,13 +152,6 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         client_id: (*client_id).into(),
     };
     let attached = hub.attach(name, identity, access, terms);
-    if let Some(disk) = hub.disk() {
-        let ticket = attached.ticket;
-        let told = disk.safe().wait_for(|safe| *safe >= ticket).await.is_ok();
-        if !told {
-            return Err(Reason::SERVER_SHUTTING_DOWN);
-        }
-    }
     let told = ConnAck {
         session_present: attached.present,
         assigned_client_id: assigned.then_some(&*client_id),
@@ -173,9 +162,11 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         maximum_packet_bytes: u32::try_from(limits.max_packet_bytes).unwrap_or(u32::MAX),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
     };
-    writer::connack(&mut transport.outgoing, connect.version, &told);
+    let mut connack = BytesMut::new();
+    writer::connack(&mut connack, connect.version, &told);
     Ok(Welcome {
         attached,
+        connack,
         dialect,
         topic_alias_maximum,
         wake,

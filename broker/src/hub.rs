@@ -225,8 +225,9 @@ impl Hub {
                     sessions.absent -= 1;
                 }
                 // One without an expiry ends with the connection that is taken over.
-                let goes_on =
-                    !terms.clean_start && *old.identity() == identity && !state.expiry.is_zero();
+                let is_over =
+                    state.expiry.is_zero() || state.ends.is_some_and(|ends| ends <= Instant::now());
+                let goes_on = !terms.clean_start && *old.identity() == identity && !is_over;
                 let waits = goes_on && state.will.as_ref().is_some_and(|w| w.delay_seconds > 0);
                 left = state
                     .will

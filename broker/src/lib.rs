@@ -110,7 +110,12 @@ pub async fn start_with(
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
     let disk = match config.data.clone() {
         Some(data) => Some(open_disk(data).await?),
-        None => None,
+        None => {
+            info!(
+                "no data folder (broker.data): sessions and retained messages end with this process"
+            );
+            None
+        }
     };
     info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins, disk));

@@ -12,7 +12,7 @@ async fn at(folder: &Path) -> Broker {
 }
 
 async fn stop(broker: Broker) {
-    broker.running.stop().await.unwrap();
+    broker.running.stop().await.expect("it stops");
 }
 
 async fn persistent(id: &'static str, seconds: u8, broker: &Broker) -> (Client, bool) {

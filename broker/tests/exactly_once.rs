@@ -28,7 +28,7 @@ async fn persistent(level: u8, id: &'static str, broker: &Broker) -> (Client, bo
 async fn again(level: u8, broker: &mut Option<Broker>, folder: &Path, restarts: bool) -> Client {
     let mut now = broker.take().expect("a broker");
     if restarts {
-        now.running.stop().await.unwrap();
+        now.running.stop().await.expect("it stops");
         now = at(folder).await;
     }
     let (client, present) = persistent(level, "r", broker.insert(now)).await;
@@ -135,7 +135,7 @@ async fn a_message_that_was_taken_is_known_after_a_restart() {
     let (mut writer, _) = persistent(5, "w", &broker).await;
     writer.publish(0b100, "a", "x").await;
     assert_eq!(ack(&mut writer, 0x50).await, (7, 0));
-    broker.running.stop().await.unwrap();
+    broker.running.stop().await.expect("it stops");
 
     broker = at(folder.path()).await;
     let (mut writer, present) = persistent(5, "w", &broker).await;

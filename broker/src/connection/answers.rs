@@ -65,6 +65,13 @@ impl Answers {
             .map_or(Ticket::NONE, |safe| *safe.borrow())
     }
 
+    /// Waits until `ticket` is safe.
+    pub(super) async fn until(&mut self, ticket: Ticket) {
+        while ticket != Ticket::NONE && self.safe() < ticket {
+            self.safer().await;
+        }
+    }
+
     /// Waits until more is safe.
     pub(super) async fn safer(&mut self) {
         let told = match &mut self.safe {

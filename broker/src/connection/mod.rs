@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -227,6 +228,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let timer = tokio::time::sleep(far);
         tokio::pin!(quiet, stop, timer);
         let mut stopping = None;
+        if let Err(end) = self.welcomed(&wake, stop.as_mut()).await {
+            return end;
+        }
         loop {
             let drained = match self.handle_incoming().and_then(|()| self.fill()) {
                 Ok(drained) => drained,
@@ -282,6 +286,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         }
+    }
+
+    /// Sends CONNACK once the session is as safe as it says.
+    async fn welcomed(&mut self, wake: &Notify, stop: impl Future<Output = ()>) -> Result<(), End> {
+        let attached = &self.welcome.attached;
+        tokio::select! {
+            biased;
+            safe = timeout(
+                self.hub.limits().connect_timeout(),
+                self.answers.until(attached.ticket),
+            ) => if safe.is_err() {
+                warn!("session can't be written to disk: its client was not let in");
+                return Err(End::Lost);
+            },
+            // The session has a new connection, or has ended.
+            () = wake.notified() => return Err(End::Lost),
+            () = stop => return Err(End::Lost),
+        }
+        self.transport
+            .outgoing
+            .unsplit(std::mem::take(&mut self.welcome.connack));
+        Ok(())
     }
 
     /// Moves answers that are due and messages from the session to the write buffer.

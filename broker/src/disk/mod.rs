@@ -232,9 +232,8 @@ impl Shared {
                     return;
                 }
                 std::thread::sleep(RETRY);
-                if let Err(error) = file.reopen(&self.path) {
-                    warn!(%error, "state can't be opened again");
-                }
+                // Where that fails, so does the next commit.
+                let _ = file.reopen(&self.path);
             }
             if std::mem::take(&mut failing) {
                 info!("state is written again");

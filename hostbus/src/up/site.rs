@@ -48,6 +48,7 @@ impl Site {
             .clone()
             .unwrap_or_else(|| folder.broker());
         let identities = Identities::open(&data)?;
+        settings.broker.data = Some(data);
         let new = provision(&identities, folder, &node)?;
 
         let server = match &settings.redis.url {
