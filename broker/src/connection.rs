@@ -113,7 +113,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(unwelcome)) => {
             refuse(&unwelcome, peer, hub);
             // Too late or not, there is nothing more to do for this client.
-            let _ = timeout(LINGER, transport.close()).await;
+            if let Ok(Ok(bytes)) = timeout(LINGER, transport.close()).await {
+                hub.counters().bytes_sent.add(bytes as u64);
+            }
         }
         Err(_) => debug!("no CONNECT in time"),
     }
@@ -168,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let user = short(&session.name().user);
         let client = short(&session.name().client_id);
         debug!(user, client, version = ?self.version, "client connected");
-        self.hub.counters().clients_connected.add(1);
+        self.hub.counters().client_came();
         let end = self.exchange(token).await;
         if end == End::Stopping {
             let _ = timeout(LINGER, self.deliver_rest()).await;
@@ -197,10 +199,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         }
         if let Some(reason) = end.reason() {
+            let before = self.transport.outgoing.len();
             writer::disconnect(&mut self.transport.outgoing, self.version, reason);
+            // A 3.1.1 client is told nothing.
+            let told = self.transport.outgoing.len() > before;
+            self.hub.counters().packets_sent.add(told.into());
         }
-        if end != End::Lost {
-            let _ = timeout(LINGER, self.transport.close()).await;
+        if end != End::Lost
+            && let Ok(Ok(bytes)) = timeout(LINGER, self.transport.close()).await
+        {
+            self.hub.counters().bytes_sent.add(bytes as u64);
         }
     }
 
@@ -287,7 +295,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 .delivery(message.packet_id, message.dup, now);
             delivery.write(&mut self.transport.outgoing, self.version);
         }
+        let payloads = ready
+            .iter()
+            .map(|message| message.outgoing.message.payload.len());
+        counters
+            .payload_bytes_sent
+            .add(payloads.sum::<usize>() as u64);
         counters.messages_sent.add(ready.len() as u64);
+        counters.packets_sent.add(ready.len() as u64);
         match drained {
             Drained::Ended(reason) => Err(End::Told(reason)),
             other => Ok(other),
@@ -298,7 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn deliver_rest(&mut self) -> std::io::Result<()> {
         loop {
             let drained = self.fill();
-            self.transport.flush().await?;
+            let bytes = self.transport.flush().await?;
+            self.hub.counters().bytes_sent.add(bytes as u64);
             if drained != Ok(Drained::More) {
                 return Ok(());
             }
@@ -306,15 +322,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn handle_incoming(&mut self) -> Result<(), End> {
+        let (mut received, mut answered) = (0, 0);
+        let handled = self.handle_all(&mut received, &mut answered);
+        self.hub.counters().packets_received.add(received);
+        self.hub.counters().packets_sent.add(answered);
+        handled?;
+        if self.transport.outgoing.len() > 2 * WRITE_AHEAD_BYTES + self.hub.limits().answer_bytes {
+            return Err(End::Unread);
+        }
+        Ok(())
+    }
+
+    /// Handles what was read, and counts the packets and those that were answered: no packet has
+    /// more than one answer.
+    fn handle_all(&mut self, received: &mut u64, answered: &mut u64) -> Result<(), End> {
         while let Some(packet) = self
             .decoder
             .decode(&mut self.transport.incoming)
             .map_err(End::Wrong)?
         {
+            *received += 1;
+            let before = self.transport.outgoing.len();
             self.handle(packet)?;
-        }
-        if self.transport.outgoing.len() > 2 * WRITE_AHEAD_BYTES + self.hub.limits().answer_bytes {
-            return Err(End::Unread);
+            *answered += u64::from(self.transport.outgoing.len() > before);
         }
         Ok(())
     }
@@ -348,7 +378,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn publish(&mut self, mut publish: Publish) -> Result<(), End> {
-        self.hub.counters().messages_received.add(1);
+        let counters = self.hub.counters();
+        counters.messages_received.add(1);
+        counters
+            .payload_bytes_received
+            .add(publish.payload.len() as u64);
         if publish.qos == QoS::ExactlyOnce {
             return Err(End::Told(Reason::QOS_NOT_SUPPORTED));
         }

@@ -33,6 +33,14 @@ pub enum Error {
         /// The address.
         listen: SocketAddr,
     },
+    /// Anybody on the network could read the figures.
+    #[error(
+        "broker.metrics_listen is {listen}: whoever reaches this port reads the broker's figures without login; listen on a loopback address, or set broker.insecure_metrics_listen = true where the network itself is private"
+    )]
+    InsecureMetrics {
+        /// The address.
+        listen: SocketAddr,
+    },
     /// Anonymous clients are for development only.
     #[error("broker.anonymous works on a loopback address only, broker.listen is {listen}")]
     AnonymousOffLoopback {
@@ -47,6 +55,14 @@ pub enum Error {
     /// The address can't be had.
     #[error("failed to listen on {listen} (broker.listen): {source}")]
     Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The address of the figures can't be had.
+    #[error("failed to listen on {listen} (broker.metrics_listen): {source}")]
+    BindMetrics {
         /// The address.
         listen: SocketAddr,
         /// What the system said.
@@ -112,6 +128,7 @@ impl Error {
             Self::Limit { .. }
                 | Self::SysInterval(_)
                 | Self::Insecure { .. }
+                | Self::InsecureMetrics { .. }
                 | Self::AnonymousOffLoopback { .. }
                 | Self::AnonymousRole(_)
                 | Self::Identity { .. }

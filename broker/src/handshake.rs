@@ -61,8 +61,13 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     peer: SocketAddr,
     hub: &Hub,
 ) -> Result<Welcome, Unwelcome> {
+    let counters = hub.counters();
     let connect = loop {
-        match decoder.decode(&mut transport.incoming) {
+        let decoded = decoder.decode(&mut transport.incoming);
+        counters
+            .packets_received
+            .add(matches!(decoded, Ok(Some(_))).into());
+        match decoded {
             Ok(Some(Packet::Connect(connect))) => break *connect,
             Ok(Some(_)) => return Err(Unwelcome::Wrong(DecodeError::Protocol("no CONNECT"))),
             Ok(None) => {}
@@ -70,27 +75,27 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
                 if let DecodeError::Version(_) = error {
                     // 3.1.1 asks for this answer; who speaks a later version may understand it.
                     writer::connack_refused(&mut transport.outgoing, Version::V311, error.reason());
+                    counters.packets_sent.add(1);
                 }
                 return Err(Unwelcome::Wrong(error));
             }
         }
         let progress = transport.progress().await.map_err(|_| Unwelcome::Gone)?;
-        hub.counters()
-            .bytes_received
-            .add(progress.read_bytes as u64);
+        counters.bytes_received.add(progress.read_bytes as u64);
     };
     let (version, user) = (connect.version, connect.user_name.clone());
     let client_id = connect.client_id.clone();
-    admit(transport, connect, peer, hub)
-        .await
-        .map_err(|reason| {
-            writer::connack_refused(&mut transport.outgoing, version, reason);
-            Unwelcome::Refused {
-                reason,
-                user,
-                client_id,
-            }
-        })
+    let admitted = admit(transport, connect, peer, hub).await;
+    // Whether welcome or refused, it gets CONNACK.
+    counters.packets_sent.add(1);
+    admitted.map_err(|reason| {
+        writer::connack_refused(&mut transport.outgoing, version, reason);
+        Unwelcome::Refused {
+            reason,
+            user,
+            client_id,
+        }
+    })
 }
 
 async fn admit<S: AsyncRead + AsyncWrite + Unpin>(

@@ -22,6 +22,9 @@ use crate::session::{Link, Name, Session};
 use crate::subscriber;
 use crate::subscriptions::{Subscription, Subscriptions};
 
+/// One message in so many is timed.
+const TIMED: u64 = 64;
+
 /// What a client asks for its session in CONNECT.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -122,11 +125,15 @@ impl Hub {
         if message.retain && self.retained.put(&message) == Kept::Full {
             self.counters.drop_messages(Drop::RetainedFull, 1);
         }
+        let begun = (message.sequence % TIMED == 0).then(Instant::now);
         let snapshot = self.subscriptions.load();
         let mut found = Vec::new();
         snapshot.matches(&message.topic, &mut |subscription| found.push(subscription));
         if found.len() > 1 {
             found.sort_unstable_by_key(|subscription| subscription.session.key());
+        }
+        if let Some(begun) = begun {
+            self.counters.matching.add(begun.elapsed());
         }
         for of_one_session in found.chunk_by(|one, other| one.session.key() == other.session.key())
         {
@@ -288,6 +295,7 @@ impl Hub {
                     drop(state);
                     if over {
                         *absent -= 1;
+                        self.counters.sessions_expired.add(1);
                         subscriber::end(session, &self.subscriptions);
                     }
                     !over

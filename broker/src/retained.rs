@@ -84,8 +84,10 @@ impl Retained {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.store.held_to_read().messages.len()
+    /// How many messages there are, and their bytes as the limits count them.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let total = self.store.held_to_read().total;
+        (total.messages, total.bytes)
     }
 
     /// Keeps `message` as its topic's; an empty payload clears the topic. Where there is no room,

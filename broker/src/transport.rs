@@ -120,9 +120,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Ok(bytes)
     }
 
-    /// Writes all that is left and closes the stream in order.
-    pub(crate) async fn close(&mut self) -> io::Result<()> {
-        self.flush().await?;
-        self.stream.shutdown().await
+    /// Writes all that is left and closes the stream in order. Returns how much that was.
+    pub(crate) async fn close(&mut self) -> io::Result<usize> {
+        let bytes = self.flush().await?;
+        self.stream.shutdown().await?;
+        Ok(bytes)
     }
 }
