@@ -23,7 +23,7 @@ pub enum Error {
         most: u64,
     },
     /// The interval of the broker's own figures lies outside its range.
-    #[error("broker.sys_interval_seconds is {0}, expected 1 to 86400")]
+    #[error("broker.sys_interval_seconds is {0}, expected 0 to 86400")]
     SysInterval(u64),
     /// Plain text would be readable on the network.
     #[error(

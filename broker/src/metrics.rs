@@ -2,11 +2,13 @@
 //!
 //! It asks nobody who they are, and tells numbers only: no topic, no name, no address, no payload.
 //! A connection serves one request and lasts some seconds at most. Where there are too many at
-//! once, the oldest gives way, as before CONNECT: who is silent keeps no scraper out.
+//! once, the oldest gives way to the newest, which is served within a millisecond: who is silent
+//! keeps no scraper out.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -21,9 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::entrance::{Entrance, Place};
 use crate::hub::Hub;
-use crate::limits::Limits;
 use crate::prometheus;
 
 /// Connections at once.
@@ -45,36 +45,38 @@ pub(crate) async fn serve(
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
-    let entrance = Arc::new(Entrance::new(&Limits {
-        max_connections: 2 * MAX_CONNECTIONS,
-        max_connecting: MAX_CONNECTIONS,
-        max_connecting_per_address: MAX_CONNECTIONS,
-        ..Limits::default()
-    }));
+    // One for each connection, cancelled at its end, or to end it; the oldest first.
+    let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = token.cancelled() => return,
         };
-        let Ok((stream, peer)) = accepted else {
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(WAIT_AFTER_FAILURE).await;
             continue;
         };
-        let Some(place) = entrance.enter(peer.ip(), Instant::now()) else {
-            continue;
-        };
-        let (hub, token) = (Arc::clone(&hub), token.clone());
+        open.retain(|end| !end.is_cancelled());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.cancel();
+        }
+        let end = token.child_token();
+        open.push_back(end.clone());
+        let hub = Arc::clone(&hub);
         tracker.spawn(async move {
+            let _ended = end.clone().drop_guard();
             tokio::select! {
-                () = answer(stream, &hub, &place) => {}
-                () = token.cancelled() => {}
+                () = answer(stream, &hub) => {}
+                () = end.cancelled() => debug!("no request before the next clients came"),
             }
         });
     }
 }
 
 /// Serves one request.
-async fn answer(stream: TcpStream, hub: &Hub, place: &Place) {
+async fn answer(stream: TcpStream, hub: &Hub) {
     let service = service_fn(|request| async move {
         let response = respond(&request, || prometheus::text(hub));
         Ok::<_, Infallible>(response)
@@ -84,13 +86,10 @@ async fn answer(stream: TcpStream, hub: &Hub, place: &Place) {
         .max_buf_size(MAX_HEAD_BYTES)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        served = timeout(WITHIN, connection) => match served {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "no request for figures"),
-            Err(_) => debug!("no request for figures in time"),
-        },
-        () = place.leave.cancelled() => debug!("no request before the next client came"),
+    match timeout(WITHIN, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "no request for figures"),
+        Err(_) => debug!("no request for figures in time"),
     }
 }
 

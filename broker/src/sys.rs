@@ -46,14 +46,16 @@ const LOADS: [(&str, fn(&Counters) -> u64); 9] = [
 
 /// Publishes the figures and ends what is over, until `token` is cancelled.
 pub(crate) async fn tick(hub: &Hub, token: CancellationToken) {
-    let mut figures = tokio::time::interval(Duration::from_secs(hub.config().sys_interval_seconds));
+    let seconds = hub.config().sys_interval_seconds;
+    let tells = seconds > 0;
+    let mut figures = tokio::time::interval(Duration::from_secs(seconds.max(1)));
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     let mut retained = tokio::time::interval(RETAINED_SWEEP_INTERVAL);
     let mut topics = Topics::new(hub.started());
     loop {
         tokio::select! {
             () = token.cancelled() => break,
-            now = figures.tick() => {
+            now = figures.tick(), if tells => {
                 topics.publish(hub, now.into_std());
                 health::publish(hub);
             }
@@ -61,7 +63,9 @@ pub(crate) async fn tick(hub: &Hub, token: CancellationToken) {
             now = retained.tick() => hub.retained().sweep(now.into_std()),
         }
     }
-    health::stopped(hub);
+    if tells {
+        health::stopped(hub);
+    }
 }
 
 /// What was told last.
