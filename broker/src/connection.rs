@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use crate::codec::packet::{Disconnect, Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
+use crate::counters::Tally;
 use crate::entrance::Place;
 use crate::handshake::{TOPIC_ALIAS_MAXIMUM, Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
@@ -107,15 +108,14 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 heard: Instant::now(),
                 aliases: Vec::new(),
                 refused: HashSet::new(),
+                tally: Tally::default(),
             };
             connection.run(token).await;
         }
         Ok(Err(unwelcome)) => {
             refuse(&unwelcome, peer, hub);
-            // Too late or not, there is nothing more to do for this client.
-            if let Ok(Ok(bytes)) = timeout(LINGER, transport.close()).await {
-                hub.counters().bytes_sent.add(bytes as u64);
-            }
+            let written_bytes = transport.close(LINGER).await;
+            hub.counters().bytes_sent.add(written_bytes);
         }
         Err(_) => debug!("no CONNECT in time"),
     }
@@ -162,6 +162,7 @@ struct Connection<'h, S> {
     aliases: Vec<Option<ByteString>>,
     /// Topics whose refusal was logged.
     refused: HashSet<ByteString>,
+    tally: Tally,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
@@ -199,16 +200,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         }
         if let Some(reason) = end.reason() {
-            let before = self.transport.outgoing.len();
             writer::disconnect(&mut self.transport.outgoing, self.version, reason);
-            // A 3.1.1 client is told nothing.
-            let told = self.transport.outgoing.len() > before;
+            let told = self.version == Version::V5;
             self.hub.counters().packets_sent.add(told.into());
         }
-        if end != End::Lost
-            && let Ok(Ok(bytes)) = timeout(LINGER, self.transport.close()).await
-        {
-            self.hub.counters().bytes_sent.add(bytes as u64);
+        if end != End::Lost {
+            let written_bytes = self.transport.close(LINGER).await;
+            self.hub.counters().bytes_sent.add(written_bytes);
         }
     }
 
@@ -289,20 +287,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (now, counters) = (Instant::now(), self.hub.counters());
         let mut ready = Vec::new();
         let drained = session.drain(generation, self.hub.retained(), counters, now, &mut ready);
+        let mut payload_bytes = 0;
         for message in &ready {
+            payload_bytes += message.outgoing.message.payload.len();
             let delivery = message
                 .outgoing
                 .delivery(message.packet_id, message.dup, now);
             delivery.write(&mut self.transport.outgoing, self.version);
         }
-        let payloads = ready
-            .iter()
-            .map(|message| message.outgoing.message.payload.len());
-        counters
-            .payload_bytes_sent
-            .add(payloads.sum::<usize>() as u64);
-        counters.messages_sent.add(ready.len() as u64);
-        counters.packets_sent.add(ready.len() as u64);
+        counters.messages_go(ready.len(), payload_bytes);
         match drained {
             Drained::Ended(reason) => Err(End::Told(reason)),
             other => Ok(other),
@@ -322,10 +315,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn handle_incoming(&mut self) -> Result<(), End> {
-        let (mut received, mut answered) = (0, 0);
-        let handled = self.handle_all(&mut received, &mut answered);
-        self.hub.counters().packets_received.add(received);
-        self.hub.counters().packets_sent.add(answered);
+        let handled = self.handle_all();
+        self.hub.counters().take(&mut self.tally);
         handled?;
         if self.transport.outgoing.len() > 2 * WRITE_AHEAD_BYTES + self.hub.limits().answer_bytes {
             return Err(End::Unread);
@@ -333,18 +324,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    /// Handles what was read, and counts the packets and those that were answered: no packet has
-    /// more than one answer.
-    fn handle_all(&mut self, received: &mut u64, answered: &mut u64) -> Result<(), End> {
+    fn handle_all(&mut self) -> Result<(), End> {
         while let Some(packet) = self
             .decoder
             .decode(&mut self.transport.incoming)
             .map_err(End::Wrong)?
         {
-            *received += 1;
+            self.tally.packets_received += 1;
             let before = self.transport.outgoing.len();
             self.handle(packet)?;
-            *answered += u64::from(self.transport.outgoing.len() > before);
+            // No packet has more than one answer.
+            self.tally.packets_sent += u64::from(self.transport.outgoing.len() > before);
         }
         Ok(())
     }
@@ -378,11 +368,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn publish(&mut self, mut publish: Publish) -> Result<(), End> {
-        let counters = self.hub.counters();
-        counters.messages_received.add(1);
-        counters
-            .payload_bytes_received
-            .add(publish.payload.len() as u64);
+        self.tally.messages_received += 1;
+        self.tally.payload_bytes_received += publish.payload.len() as u64;
         if publish.qos == QoS::ExactlyOnce {
             return Err(End::Told(Reason::QOS_NOT_SUPPORTED));
         }

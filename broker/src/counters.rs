@@ -83,6 +83,16 @@ impl Counter {
     }
 }
 
+/// What a connection has counted since the shared counters last heard of it: they are written by
+/// all threads, and not once for each packet.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) packets_received: u64,
+    pub(crate) packets_sent: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) payload_bytes_received: u64,
+}
+
 /// Makes the struct and its list of figures from the table below.
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $field:ident: $name:literal, $kind:ident, [$($topic:literal),*];)+) => {
@@ -161,6 +171,27 @@ impl Counters {
 
     pub(crate) fn drop_messages(&self, cause: Drop, messages: u64) {
         self.dropped[cause as usize].add(messages);
+    }
+
+    /// Adds what a connection has counted.
+    pub(crate) fn take(&self, tally: &mut Tally) {
+        let Tally {
+            packets_received,
+            packets_sent,
+            messages_received,
+            payload_bytes_received,
+        } = std::mem::take(tally);
+        self.packets_received.add(packets_received);
+        self.packets_sent.add(packets_sent);
+        self.messages_received.add(messages_received);
+        self.payload_bytes_received.add(payload_bytes_received);
+    }
+
+    /// Notes messages that go to a client, with the sum of their payloads.
+    pub(crate) fn messages_go(&self, messages: usize, payload_bytes: usize) {
+        self.packets_sent.add(messages as u64);
+        self.messages_sent.add(messages as u64);
+        self.payload_bytes_sent.add(payload_bytes as u64);
     }
 
     /// Notes that a client was let in.

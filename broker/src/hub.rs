@@ -125,7 +125,7 @@ impl Hub {
         if message.retain && self.retained.put(&message) == Kept::Full {
             self.counters.drop_messages(Drop::RetainedFull, 1);
         }
-        let begun = (message.sequence % TIMED == 0).then(Instant::now);
+        let begun = message.sequence.is_multiple_of(TIMED).then(Instant::now);
         let snapshot = self.subscriptions.load();
         let mut found = Vec::new();
         snapshot.matches(&message.topic, &mut |subscription| found.push(subscription));

@@ -29,8 +29,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often expired retained messages are removed.
 const RETAINED_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The present total of something.
+type Total = fn(&Counters) -> u64;
+
 /// What has an average, by its topic below `load/`.
-const LOADS: [(&str, fn(&Counters) -> u64); 9] = [
+const LOADS: [(&str, Total); 9] = [
     ("bytes/received", |c| c.bytes_received.get()),
     ("bytes/sent", |c| c.bytes_sent.get()),
     ("connections", |c| {

@@ -269,6 +269,7 @@ mod tests {
         let (_temporary, folder) = folder();
         let endpoints = Endpoints {
             mqtt: "mqtt://127.0.0.1:1".to_owned(),
+            metrics: None,
             redis: "unix:///x".to_owned(),
             root: TopicRoot::default(),
             site: "home".to_owned(),

@@ -1,13 +1,66 @@
-//! An HTTP client as simple as can be, and a strict reader of Prometheus's text format.
+//! A broker with its HTTP port, an HTTP client as simple as can be, and a strict reader of
+//! Prometheus's text format.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    reason = "test code of which each binary uses its own part"
+)]
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use hostbus_broker::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::raw::DEADLINE;
+use crate::raw::{Broker, DEADLINE, broker};
+
+/// A broker with its HTTP port. It publishes its figures at its start and then no more, unless
+/// `change` says so.
+pub async fn measured(change: impl FnOnce(&mut Config)) -> (Broker, SocketAddr) {
+    let broker = broker(|config| {
+        config.metrics_listen = Some(([127, 0, 0, 1], 0).into());
+        config.sys_interval_seconds = 86_400;
+        change(config);
+    })
+    .await;
+    let metrics = *broker.running.addresses().last().unwrap();
+    assert_ne!(metrics, broker.address);
+    let begun = Instant::now();
+    while value(metrics, "hostbus_broker_retained_messages").await < 50.0 {
+        assert!(begun.elapsed() < DEADLINE, "the first figures");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (broker, metrics)
+}
+
+/// One figure.
+pub async fn value(metrics: SocketAddr, name: &str) -> f64 {
+    let figures = figures(metrics).await;
+    *figures
+        .get(name)
+        .unwrap_or_else(|| panic!("{name} in {figures:?}"))
+}
+
+/// Waits until the figure is as expected.
+pub async fn reaches(metrics: SocketAddr, name: &str, expected: f64) {
+    let begun = Instant::now();
+    loop {
+        let now = value(metrics, name).await;
+        if now == expected {
+            return;
+        }
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "{name} is {now}, not {expected}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// An answer over HTTP.
 #[derive(Debug)]
