@@ -1,7 +1,5 @@
 //! Counters are exact, whoever asks.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 mod raw;
 mod scrape;
 
@@ -224,6 +222,19 @@ async fn every_drop_is_counted_under_its_cause() {
         let name = format!("hostbus_broker_messages_dropped_total{{cause=\"{cause}\"}}");
         assert_eq!(value(metrics, &name).await, expected, "{cause}");
     }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_its_client_is_away_counts_as_expired() {
+    let (broker, metrics) = measured(|_| {}).await;
+    for (client_id, seconds) in [("short", 1), ("long", 60)] {
+        let mut packet = connect(5, client_id, "viewer");
+        packet.properties = vec![0x11, 0, 0, 0, seconds];
+        packet.go(&broker).await.goodbye().await;
+    }
+    reaches(metrics, "hostbus_broker_sessions_expired_total", 1.0).await;
+    assert_eq!(value(metrics, "hostbus_broker_sessions").await, 1.0);
+    assert_eq!(value(metrics, "hostbus_broker_sessions_absent").await, 1.0);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! The HTTP port that Prometheus scrapes.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 mod raw;
 mod scrape;
 

@@ -125,6 +125,21 @@ async fn sys_has_the_customary_topics_and_tells_what_changed() {
     assert!(bytes > 0.0);
 }
 
+#[tokio::test]
+async fn what_was_not_retained_is_told_again() {
+    let broker = broker(|config| {
+        config.sys_interval_seconds = 1;
+        config.limits.retained_messages = 3;
+    })
+    .await;
+    let mut viewer = connect(4, "v", "viewer").go(&broker).await;
+    viewer.subscribe("$SYS/broker/clients/expired", 0).await;
+    for _ in 0..2 {
+        let message = viewer.message().await;
+        assert_eq!((message.first & 1, message.payload.as_str()), (0, "0"));
+    }
+}
+
 async fn health(client: &mut Client) -> Health {
     loop {
         let (first, body) = client.frame().await.expect("a message");
