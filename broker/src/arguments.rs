@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Address and port where Prometheus gets the broker's figures over HTTP
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// Folder of the identities
     #[arg(long, value_name = "DIR", env = "HOSTBUS_DATA")]
     data: Option<PathBuf>,
@@ -126,6 +129,11 @@ impl Serve {
         Loader::new()
             .file(self.config.as_deref())
             .flag("--listen", "broker.listen", self.listen.as_ref())
+            .flag(
+                "--metrics-listen",
+                "broker.metrics_listen",
+                self.metrics_listen.as_ref(),
+            )
             .flag(
                 "--data",
                 "broker.data",

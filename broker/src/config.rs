@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use hostbus_daemon::Secret;
-use hostbus_wire::{Identity, NodePath, Role, TopicRoot};
+use hostbus_wire::{Identity, NodeId, NodePath, Role, SiteId, TopicRoot};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -29,8 +29,21 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Identities that stand in the settings rather than in the data folder. They take precedence.
     pub identities: Vec<ConfiguredIdentity>,
-    /// How often the broker publishes its figures under `$SYS/broker/`. 1 to 86,400, default 10.
+    /// How often the broker publishes its figures under `$SYS/broker/` and `_system`. 0 to 86,400,
+    /// default 10; 0 is never.
     pub sys_interval_seconds: u64,
+    /// The site under whose `_system` its health stands. It serves the topics of all sites.
+    /// Default `home`.
+    pub site: SiteId,
+    /// Its name among brokers: the health stands at `_system/broker/<instance>`. Default `main`.
+    pub instance: NodeId,
+    /// Where Prometheus gets the figures, as `GET /metrics` over HTTP. Port 0 takes a free one.
+    /// Absent: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Allow `metrics_listen` off loopback, where whoever reaches the port reads the figures,
+    /// without login and in plain text: how much goes over the bus and when, no names and no
+    /// topics. For private networks. Default false.
+    pub insecure_metrics_listen: bool,
     /// Bounds on what clients can take.
     pub limits: Limits,
 }
@@ -45,6 +58,10 @@ impl Default for Config {
             data: None,
             identities: Vec::new(),
             sys_interval_seconds: 10,
+            site: SiteId::default(),
+            instance: "main".parse().expect("`main` is a well-formed id"),
+            metrics_listen: None,
+            insecure_metrics_listen: false,
             limits: Limits::default(),
         }
     }
@@ -124,7 +141,7 @@ impl Config {
             least: wrong.least,
             most: wrong.most,
         })?;
-        if !(1..=86_400).contains(&self.sys_interval_seconds) {
+        if self.sys_interval_seconds > 86_400 {
             return Err(Error::SysInterval(self.sys_interval_seconds));
         }
         let loopback = self.listen.ip().is_loopback();
@@ -143,7 +160,12 @@ impl Config {
                 listen: self.listen,
             });
         }
-        Ok(())
+        match self.metrics_listen {
+            Some(listen) if !listen.ip().is_loopback() && !self.insecure_metrics_listen => {
+                Err(Error::InsecureMetrics { listen })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -173,12 +195,18 @@ mod tests {
         );
         check(|c| c.anonymous = Some(Role::Publisher), "broker.anonymous");
         check(
+            |c| c.metrics_listen = Some(([0, 0, 0, 0], 0).into()),
+            "broker.insecure_metrics_listen",
+        );
+        check(
             |c| c.limits.queue_messages = 0,
             "broker.limits.queue_messages",
         );
         let open = Config {
             listen: ([0, 0, 0, 0], 1883).into(),
             insecure_listen: true,
+            metrics_listen: Some(([0, 0, 0, 0], 0).into()),
+            insecure_metrics_listen: true,
             ..Config::default()
         };
         assert!(open.check().is_ok());

@@ -1,6 +1,14 @@
-//! What the broker counts about itself. Counters only rise; gauges tell the present.
+//! What the broker counts about itself: one table, from which `$SYS`, `_system` and Prometheus are
+//! all written.
+//!
+//! A line of the table is a counter: its field, its name in public, its kind, and its customary
+//! topics below `$SYS/broker/`. Figures that are counted elsewhere, such as sessions, join in
+//! `figures`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::figures::{Figure, Kind};
+use crate::histogram::Histogram;
 
 /// Why a message did not reach a subscriber, or was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +23,37 @@ pub enum Drop {
     TooLarge,
     /// The store of retained messages was full.
     RetainedFull,
+}
+
+impl Drop {
+    /// Each cause with its name in public and its topic below `$SYS/broker/`.
+    const ALL: [(Self, &'static str, &'static [&'static str]); 5] = [
+        (
+            Self::QueueFull,
+            "queue_full",
+            &["publish/messages/dropped/queue-full"],
+        ),
+        (
+            Self::AbsentQueueFull,
+            "absent_queue_full",
+            &["publish/messages/dropped/absent-queue-full"],
+        ),
+        (
+            Self::Expired,
+            "expired",
+            &["publish/messages/dropped/expired"],
+        ),
+        (
+            Self::TooLarge,
+            "too_large",
+            &["publish/messages/dropped/too-large"],
+        ),
+        (
+            Self::RetainedFull,
+            "retained_full",
+            &["publish/messages/dropped/retained-full"],
+        ),
+    ];
 }
 
 /// One number.
@@ -46,36 +85,90 @@ impl Counter {
             self.0.fetch_sub((before - now) as u64, Relaxed);
         }
     }
+
+    /// Raises the number to `reached` where it is lower.
+    fn raise(&self, reached: u64) {
+        self.0.fetch_max(reached, Relaxed);
+    }
 }
 
-/// The counters of one broker.
+/// What a connection has counted since the shared counters last heard of it: they are written by
+/// all threads, and not once for each packet.
 #[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections now, those before CONNECT included.
-    pub connections: Counter,
+pub(crate) struct Tally {
+    pub(crate) packets_received: u64,
+    pub(crate) packets_sent: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) payload_bytes_received: u64,
+}
+
+/// Makes the struct and its list of figures from the table below.
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $field:ident: $name:literal, $kind:ident, [$($topic:literal),*];)+) => {
+        /// The counters of one broker.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $help])+ pub $field: Counter,)+
+            dropped: [Counter; Drop::ALL.len()],
+            /// How long it takes to find a message's subscribers; some of the messages are timed.
+            pub(crate) matching: Histogram,
+        }
+
+        impl Counters {
+            /// A figure for each line of the table.
+            fn table(&self) -> Vec<Figure> {
+                vec![$(Figure {
+                    name: $name,
+                    cause: None,
+                    kind: Kind::$kind,
+                    help: concat!($($help),+),
+                    topics: &[$($topic),*],
+                    value: self.$field.get(),
+                }),+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections now, those that have not finished CONNECT included.
+    connections: "connections", Gauge, [];
     /// Connections with a session now.
-    pub clients_connected: Counter,
+    clients_connected: "clients_connected", Gauge, ["clients/connected", "clients/active"];
+    /// The most connections with a session that there were at one time.
+    clients_maximum: "clients_maximum", Gauge, ["clients/maximum"];
     /// Connections ever accepted by a listener.
-    pub connections_total: Counter,
+    connections_total: "connections_accepted", Counter, [];
+    /// CONNECTs that were answered with a welcome.
+    connects_accepted: "connects_accepted", Counter, [];
     /// CONNECTs refused: credentials, rights, limits.
-    pub connects_refused: Counter,
+    connects_refused: "connects_refused", Counter, ["connects/refused"];
+    /// Sessions that ended because their client stayed away too long.
+    sessions_expired: "sessions_expired", Counter, ["clients/expired"];
+    /// Packets of any type received.
+    packets_received: "packets_received", Counter, ["messages/received"];
+    /// Packets of any type sent.
+    packets_sent: "packets_sent", Counter, ["messages/sent"];
     /// PUBLISH packets received.
-    pub messages_received: Counter,
+    messages_received: "messages_received", Counter, ["publish/messages/received"];
     /// PUBLISH packets sent.
-    pub messages_sent: Counter,
+    messages_sent: "messages_sent", Counter, ["publish/messages/sent"];
+    /// Payload bytes of the PUBLISH packets received.
+    payload_bytes_received: "payload_received_bytes", Counter, ["publish/bytes/received"];
+    /// Payload bytes of the PUBLISH packets sent.
+    payload_bytes_sent: "payload_sent_bytes", Counter, ["publish/bytes/sent"];
     /// Bytes received.
-    pub bytes_received: Counter,
+    bytes_received: "received_bytes", Counter, ["bytes/received"];
     /// Bytes sent.
-    pub bytes_sent: Counter,
+    bytes_sent: "sent_bytes", Counter, ["bytes/sent"];
     /// Messages refused because the publisher may not write there.
-    pub publishes_refused: Counter,
+    publishes_refused: "publishes_refused", Counter, ["publish/messages/refused"];
     /// How often a client had to rest because it published faster than it may.
-    pub rests: Counter,
+    rests: "client_rests", Counter, ["clients/rests"];
     /// Messages that wait for sessions or are under way to them now, once for each session.
-    pub queued_messages: Counter,
-    /// What they cost, in bytes.
-    pub queued_bytes: Counter,
-    dropped: [Counter; 5],
+    queued_messages: "queued_messages", Gauge, ["queued/messages"];
+    /// What the queued messages cost, in bytes.
+    queued_bytes: "queued_bytes", Gauge, ["queued/bytes"];
 }
 
 impl Counters {
@@ -93,5 +186,71 @@ impl Counters {
 
     pub(crate) fn drop_messages(&self, cause: Drop, messages: u64) {
         self.dropped[cause as usize].add(messages);
+    }
+
+    /// Adds what a connection has counted.
+    pub(crate) fn take(&self, tally: &mut Tally) {
+        let Tally {
+            packets_received,
+            packets_sent,
+            messages_received,
+            payload_bytes_received,
+        } = std::mem::take(tally);
+        self.packets_received.add(packets_received);
+        self.packets_sent.add(packets_sent);
+        self.messages_received.add(messages_received);
+        self.payload_bytes_received.add(payload_bytes_received);
+    }
+
+    /// Notes messages that go to a client, with the sum of their payloads.
+    pub(crate) fn messages_go(&self, messages: usize, payload_bytes: usize) {
+        self.packets_sent.add(messages as u64);
+        self.messages_sent.add(messages as u64);
+        self.payload_bytes_sent.add(payload_bytes as u64);
+    }
+
+    /// Notes that a client was let in.
+    pub(crate) fn client_came(&self) {
+        self.connects_accepted.add(1);
+        let others = self.clients_connected.0.fetch_add(1, Relaxed);
+        self.clients_maximum.raise(others + 1);
+    }
+
+    /// The table, and a figure for each cause of a dropped message.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let mut figures = self.table();
+        figures.extend(Drop::ALL.into_iter().map(|(cause, name, topics)| Figure {
+            name: "messages_dropped",
+            cause: Some(name),
+            kind: Kind::Counter,
+            help: "Messages that did not reach a subscriber or were not kept, by cause.",
+            topics,
+            value: self.dropped(cause),
+        }));
+        figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_its_place() {
+        for (place, (cause, name, topics)) in Drop::ALL.into_iter().enumerate() {
+            assert_eq!(place, cause as usize, "{name}");
+            assert!(topics[0].ends_with(&name.replace('_', "-")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_most_clients_stay_known_after_they_left() {
+        let counters = Counters::default();
+        counters.client_came();
+        counters.client_came();
+        counters.clients_connected.subtract(1);
+        counters.client_came();
+        assert_eq!(counters.clients_maximum.get(), 2);
+        assert_eq!(counters.connects_accepted.get(), 3);
     }
 }

@@ -23,13 +23,21 @@ pub enum Error {
         most: u64,
     },
     /// The interval of the broker's own figures lies outside its range.
-    #[error("broker.sys_interval_seconds is {0}, expected 1 to 86400")]
+    #[error("broker.sys_interval_seconds is {0}, expected 0 to 86400")]
     SysInterval(u64),
     /// Plain text would be readable on the network.
     #[error(
         "broker.listen is {listen}: passwords would cross the network in plain text; listen on a loopback address, or set broker.insecure_listen = true where the network itself is private"
     )]
     Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Anybody on the network could read the figures.
+    #[error(
+        "broker.metrics_listen is {listen}: whoever reaches this port reads the broker's figures without login; listen on a loopback address, or set broker.insecure_metrics_listen = true where the network itself is private"
+    )]
+    InsecureMetrics {
         /// The address.
         listen: SocketAddr,
     },
@@ -47,6 +55,14 @@ pub enum Error {
     /// The address can't be had.
     #[error("failed to listen on {listen} (broker.listen): {source}")]
     Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The address of the figures can't be had.
+    #[error("failed to listen on {listen} (broker.metrics_listen): {source}")]
+    BindMetrics {
         /// The address.
         listen: SocketAddr,
         /// What the system said.
@@ -120,6 +136,7 @@ impl Error {
             Self::Limit { .. }
                 | Self::SysInterval(_)
                 | Self::Insecure { .. }
+                | Self::InsecureMetrics { .. }
                 | Self::AnonymousOffLoopback { .. }
                 | Self::AnonymousRole(_)
                 | Self::Identity { .. }

@@ -64,8 +64,13 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     peer: SocketAddr,
     hub: &Hub,
 ) -> Result<Welcome, Unwelcome> {
+    let counters = hub.counters();
     let connect = loop {
-        match decoder.decode(&mut transport.incoming) {
+        let decoded = decoder.decode(&mut transport.incoming);
+        counters
+            .packets_received
+            .add(matches!(decoded, Ok(Some(_))).into());
+        match decoded {
             Ok(Some(Packet::Connect(connect))) => break *connect,
             Ok(Some(_)) => return Err(Unwelcome::Wrong(DecodeError::Protocol("no CONNECT"))),
             Ok(None) => {}
@@ -74,6 +79,7 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
                     // 3.1.1 asks for this answer; who speaks a later version may understand it.
                     let dialect = Dialect::of(Version::V311);
                     writer::connack_refused(&mut transport.outgoing, dialect, error.reason());
+                    counters.packets_sent.add(1);
                 }
                 return Err(Unwelcome::Wrong(error));
             }
@@ -82,13 +88,14 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             .progress(true)
             .await
             .map_err(|_| Unwelcome::Gone)?;
-        hub.counters()
-            .bytes_received
-            .add(progress.read_bytes as u64);
+        counters.bytes_received.add(progress.read_bytes as u64);
     };
     let (dialect, user) = (dialect(&connect), connect.user_name.clone());
     let client_id = connect.client_id.clone();
-    admit(connect, peer, hub).await.map_err(|reason| {
+    let admitted = admit(connect, peer, hub).await;
+    // Whether welcome or refused, it gets CONNACK.
+    counters.packets_sent.add(1);
+    admitted.map_err(|reason| {
         writer::connack_refused(&mut transport.outgoing, dialect, reason);
         Unwelcome::Refused {
             reason,

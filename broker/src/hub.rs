@@ -25,6 +25,9 @@ use crate::shared;
 use crate::subscriber;
 use crate::subscriptions::{Entry, Subscription, Subscriptions};
 
+/// One message in so many is timed.
+const TIMED: u64 = 64;
+
 /// What a client asks for its session in CONNECT.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -176,23 +179,28 @@ impl Hub {
                 Kept::Full => self.counters().drop_messages(Drop::RetainedFull, 1),
             }
         }
+        let begun = message.sequence.is_multiple_of(TIMED).then(Instant::now);
         let snapshot = self.subscriptions.load();
         let mut found = Vec::new();
-        let mut matched = false;
-        snapshot.matches(&message.topic, &mut |entry| {
-            matched = true;
-            match entry {
-                Entry::One(subscription) => found.push(subscription),
-                Entry::Shared(group) => ticket = ticket.max(shared::publish(group, &message)),
-            }
+        let mut groups = Vec::new();
+        snapshot.matches(&message.topic, &mut |entry| match entry {
+            Entry::One(subscription) => found.push(subscription),
+            Entry::Shared(group) => groups.push(group),
         });
         if found.len() > 1 {
             found.sort_unstable_by_key(|subscription| subscription.session.key());
+        }
+        if let Some(begun) = begun {
+            self.counters().matching.add(begun.elapsed());
         }
         for of_one_session in found.chunk_by(|one, other| one.session.key() == other.session.key())
         {
             ticket = ticket.max(deliver(&message, of_one_session));
         }
+        for group in &groups {
+            ticket = ticket.max(shared::publish(group, &message));
+        }
+        let matched = !(found.is_empty() && groups.is_empty());
         Published { matched, ticket }
     }
 
@@ -375,6 +383,7 @@ impl Hub {
                     drop(state);
                     if over {
                         *absent -= 1;
+                        self.counters().sessions_expired.add(1);
                         self.end(session);
                     }
                     !over

@@ -15,7 +15,8 @@
 //! | `disk` | what survives the broker |
 //! | `subscriptions`, `retained`, `message` | who gets what |
 //! | `hub` | the middle of all this |
-//! | [`counters`], `sys` | what the broker tells about itself |
+//! | [`counters`], `histogram`, `load`, `process` | what the broker measures about itself |
+//! | `figures`, `sys`, `health`, `prometheus`, `metrics` | how it tells that: on the bus and over HTTP |
 //! | [`error`] | why it can't start |
 //!
 //! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
@@ -31,14 +32,21 @@ mod descriptors;
 mod disk;
 mod entrance;
 pub mod error;
+mod figures;
 mod handshake;
+mod health;
+mod histogram;
 mod hub;
 pub mod identities;
 pub mod limits;
 mod listener;
+mod load;
 mod lock;
 mod login;
 mod message;
+mod metrics;
+mod process;
+mod prometheus;
 mod queue;
 mod retained;
 mod session;
@@ -72,7 +80,8 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Starts a broker with the identities in `config.data`. It serves when this returns, and stops
 /// when `token` is cancelled: wills are not published, 5.0 clients are told, what waits is sent as
-/// far as that goes within some seconds.
+/// far as that goes within some seconds. Of its addresses the first is for MQTT; the last one is
+/// for Prometheus where `config.metrics_listen` is set.
 ///
 /// # Errors
 /// A setting is wrong, the data folder can't be used, the address is taken.
@@ -104,6 +113,18 @@ pub async fn start_with(
     };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    let mut addresses = vec![address];
+    let metrics = match config.metrics_listen {
+        Some(listen) => {
+            let bind = |source| Error::BindMetrics { listen, source };
+            let listener = TcpListener::bind(listen).await.map_err(bind)?;
+            let address = listener.local_addr().map_err(bind)?;
+            info!(%address, "listening for Prometheus");
+            addresses.push(address);
+            Some(listener)
+        }
+        None => None,
+    };
     if let Some(role) = config.anonymous {
         warn!(?role, "anonymous clients are let in: for development only");
     }
@@ -120,8 +141,8 @@ pub async fn start_with(
     info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins, disk));
     let token = token.child_token();
-    let task = tokio::spawn(run(listener, hub, token.clone()));
-    Ok(Running::new("broker", vec![address], token, task))
+    let task = tokio::spawn(run(listener, metrics, hub, token.clone()));
+    Ok(Running::new("broker", addresses, token, task))
 }
 
 async fn open_disk(data: PathBuf) -> Result<(Disk, Loaded), Error> {
@@ -136,11 +157,22 @@ async fn open_disk(data: PathBuf) -> Result<(Disk, Loaded), Error> {
 }
 
 /// Serves until `token` is cancelled and all connections have ended or their grace is over.
-async fn run(listener: TcpListener, hub: Arc<Hub>, token: CancellationToken) -> Result<(), Error> {
+async fn run(
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    hub: Arc<Hub>,
+    token: CancellationToken,
+) -> Result<(), Error> {
     let tracker = TaskTracker::new();
+    let metrics = async {
+        if let Some(listener) = metrics {
+            metrics::serve(listener, Arc::clone(&hub), tracker.clone(), token.clone()).await;
+        }
+    };
     tokio::join!(
         listener::accept(listener, Arc::clone(&hub), tracker.clone(), token.clone()),
         sys::tick(&hub, token.clone()),
+        metrics,
     );
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {

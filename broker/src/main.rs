@@ -31,9 +31,13 @@ async fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
     let token = CancellationToken::new();
+    let has_metrics = settings.broker.metrics_listen.is_some();
     let mut broker = hostbus_broker::start(settings.broker, token.clone()).await?;
     if let (Some(file), Some(address)) = (&arguments.ready_file, broker.local_addr()) {
-        let object = serde_json::json!({ "mqtt": format!("mqtt://{address}") });
+        let mut object = serde_json::json!({ "mqtt": format!("mqtt://{address}") });
+        if let (true, Some(address)) = (has_metrics, broker.addresses().last()) {
+            object["metrics"] = format!("http://{address}/metrics").into();
+        }
         ready::write(file, &object)
             .with_context(|| format!("failed to write the ready file {}", file.display()))?;
     }

@@ -86,9 +86,9 @@ impl Message {
     }
 
     /// A retained QoS 0 message of the broker's own.
-    pub(crate) fn own(topic: &'static str, payload: String) -> Self {
+    pub(crate) fn own(topic: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
         Self {
-            topic: ByteString::from_static(topic),
+            topic: topic.into(),
             payload: payload.into(),
             passed_on: Bytes::new(),
             qos: QoS::AtMostOnce,

@@ -91,13 +91,10 @@ impl Retained {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.store.held_to_read().messages.len()
-    }
-
-    /// The bytes that they cost.
-    pub(crate) fn bytes(&self) -> usize {
-        self.store.held_to_read().total.bytes
+    /// How many messages there are, and their bytes as the limits count them.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let total = self.store.held_to_read().total;
+        (total.messages, total.bytes)
     }
 
     /// Takes a message that was on disk when the broker began.

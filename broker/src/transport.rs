@@ -7,9 +7,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -124,9 +126,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Ok(bytes)
     }
 
-    /// Writes all that is left and closes the stream in order.
-    pub(crate) async fn close(&mut self) -> io::Result<()> {
-        self.flush().await?;
-        self.stream.shutdown().await
+    /// Writes what is left, as far as that goes `within` this time, and closes the stream in order.
+    /// Returns how many bytes were written.
+    pub(crate) async fn close(&mut self, within: Duration) -> u64 {
+        let before = self.outgoing.len();
+        // Too late or not, there is nothing more to do for this client.
+        let _ = timeout(within, async {
+            self.flush().await?;
+            self.stream.shutdown().await
+        })
+        .await;
+        (before - self.outgoing.len()) as u64
     }
 }

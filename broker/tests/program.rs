@@ -4,7 +4,7 @@
 
 mod raw;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -69,6 +69,28 @@ fn address_in(ready: &Path) -> std::net::SocketAddr {
         .strip_prefix("mqtt://")
         .unwrap();
     address.parse().unwrap()
+}
+
+#[test]
+fn the_ready_file_tells_where_the_figures_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("ready");
+    let flags = ["--anonymous", "admin", "--metrics-listen", "127.0.0.1:0"];
+    let (_serving, address) = serve(&flags, &ready);
+    let object: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&ready).unwrap()).unwrap();
+    let url = object["metrics"].as_str().unwrap();
+    let host = url.strip_prefix("http://").unwrap();
+    let host = host.strip_suffix("/metrics").unwrap();
+    assert_ne!(host, address.to_string());
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\nhostbus_broker_sessions 0\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -276,6 +298,10 @@ fn a_wrong_setting_is_named_with_the_exit_code_of_usage() {
     };
     check(&["--listen", "0.0.0.0:0"], "broker.insecure_listen");
     check(&["--listen", "nowhere"], "broker.listen");
+    check(
+        &["--listen", "127.0.0.1:0", "--metrics-listen", "0.0.0.0:0"],
+        "broker.insecure_metrics_listen",
+    );
     check(
         &["--listen", "127.0.0.1:0", "--anonymous", "publisher"],
         "broker.anonymous",

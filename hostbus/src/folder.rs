@@ -35,6 +35,9 @@ pub(crate) struct InUse {
 pub(crate) struct Endpoints {
     /// The bus, `mqtt://127.0.0.1:1883`.
     pub(crate) mqtt: String,
+    /// The broker's figures for Prometheus, `http://127.0.0.1:9641/metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
     /// Redis, `unix:///…/redis.sock` or `redis://…`.
     pub(crate) redis: String,
     /// Where the topics begin.
@@ -266,6 +269,7 @@ mod tests {
         let (_temporary, folder) = folder();
         let endpoints = Endpoints {
             mqtt: "mqtt://127.0.0.1:1".to_owned(),
+            metrics: None,
             redis: "unix:///x".to_owned(),
             root: TopicRoot::default(),
             site: "home".to_owned(),

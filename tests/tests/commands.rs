@@ -163,6 +163,12 @@ fn doctor_finds_no_error_on_a_good_site_and_the_error_on_a_bad_one() {
         let found = findings.iter().find(|finding| finding["check"] == check);
         let found = found.unwrap_or_else(|| panic!("no {check} in {findings:?}"));
         assert_eq!(found["level"], "ok", "{found}");
+        if check == "broker" {
+            let told = found["found"].as_str().unwrap();
+            let clients = told.split_once("; ").unwrap().1;
+            let clients = clients.split_once(" clients, ").unwrap().0;
+            assert!(clients.parse::<u32>().is_ok(), "{told}");
+        }
     }
     let _: () = site
         .history()

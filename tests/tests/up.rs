@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -312,6 +313,36 @@ fn a_redis_of_ones_own_is_used_and_left_running() {
     );
     assert!(site.up.interrupt(STOP_WITHIN).success());
     assert!(redis.history().count(PATH, "cpu").unwrap() >= before as u64);
+}
+
+#[test]
+fn the_brokers_figures_are_where_the_ready_file_says_and_under_the_site() {
+    let settings = Folder::new();
+    let file = settings.join("hostbus.toml");
+    fs::write(&file, "[broker]\nmetrics_listen = \"127.0.0.1:0\"\n").unwrap();
+    let file = file.display().to_string();
+    let site = Site::start_with(&["--config", &file, "--site", "lab"]);
+    let ready: Value =
+        serde_json::from_str(&fs::read_to_string(site.folder.join("ready.json")).unwrap()).unwrap();
+    let url = ready["metrics"]
+        .as_str()
+        .expect("metrics in the ready file");
+    let (host, path) = url["http://".len()..].split_once('/').unwrap();
+    // Publisher, ingester and notifier, once who looked whether they are there has left.
+    poll::until("three clients in the figures", || {
+        let mut stream = TcpStream::connect(host)?;
+        write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let three = answer.contains("\nhostbus_broker_clients_connected 3\n");
+        ensure!(three, "{answer}");
+        Ok(())
+    });
+
+    let topic = "hostbus/v1/lab/_system/broker/main";
+    let watched = site.command(&["watch", topic, "--count", "1"]).finish();
+    let health: Value = serde_json::from_str(&watched.stdout).expect("a JSON document");
+    assert_eq!(health["payload"]["state"], "ok", "{health}");
 }
 
 #[test]

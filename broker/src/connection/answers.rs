@@ -47,6 +47,8 @@ pub(super) struct Answers {
     safe: Option<watch::Receiver<Ticket>>,
     /// So many are many.
     many: usize,
+    /// How many were written since somebody asked.
+    written: u64,
 }
 
 impl Answers {
@@ -55,6 +57,7 @@ impl Answers {
             waiting: VecDeque::new(),
             safe: hub.disk().map(|disk| disk.safe()),
             many: hub.limits().receive_maximum.into(),
+            written: 0,
         }
     }
 
@@ -84,6 +87,11 @@ impl Answers {
         }
     }
 
+    /// How many were written since the last call.
+    pub(super) fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -103,6 +111,7 @@ impl Answers {
     ) {
         if self.waiting.is_empty() && (ticket == Ticket::NONE || ticket <= self.safe()) {
             answer.write(out, dialect);
+            self.written += 1;
         } else {
             self.waiting.push_back((ticket, answer));
         }
@@ -112,6 +121,7 @@ impl Answers {
     pub(super) fn write_due(&mut self, safe: Ticket, out: &mut BytesMut, dialect: Dialect) {
         while let Some((_, answer)) = self.waiting.pop_front_if(|(ticket, _)| *ticket <= safe) {
             answer.write(out, dialect);
+            self.written += 1;
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 64 {
             self.waiting.shrink_to(0);

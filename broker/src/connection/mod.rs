@@ -31,6 +31,7 @@ use tracing::{debug, info, warn};
 
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
+use crate::counters::Tally;
 use crate::entrance::Place;
 use crate::handshake::{Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
@@ -118,14 +119,15 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 taken: TakenAliases::default(),
                 pace: Pace::new(hub.limits(), welcome.attached.session.identity()),
                 refused: HashSet::new(),
+                tally: Tally::default(),
                 welcome,
             };
             connection.run(token).await;
         }
         Ok(Err(unwelcome)) => {
             refuse(&unwelcome, peer, hub);
-            // Too late or not, there is nothing more to do for this client.
-            let _ = timeout(LINGER, transport.close()).await;
+            let written_bytes = transport.close(LINGER).await;
+            hub.counters().bytes_sent.add(written_bytes);
         }
         Err(_) => debug!("no CONNECT in time"),
     }
@@ -173,6 +175,7 @@ struct Connection<'h, S> {
     pace: Pace,
     /// Topics whose refusal was logged.
     refused: HashSet<ByteString>,
+    tally: Tally,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
@@ -181,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let user = short(&session.name().user);
         let client = short(&session.name().client_id);
         debug!(user, client, version = ?self.welcome.dialect.version, "client connected");
-        self.hub.counters().clients_connected.add(1);
+        self.hub.counters().client_came();
         let end = self.exchange(token).await;
         if end == End::Stopping {
             let _ = timeout(LINGER, self.deliver_rest()).await;
@@ -210,10 +213,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         }
         if let Some(reason) = end.reason() {
-            writer::disconnect(&mut self.transport.outgoing, self.welcome.dialect, reason);
+            let dialect = self.welcome.dialect;
+            writer::disconnect(&mut self.transport.outgoing, dialect, reason);
+            let told = dialect.version.is_v5();
+            self.hub.counters().packets_sent.add(told.into());
         }
         if end != End::Lost {
-            let _ = timeout(LINGER, self.transport.close()).await;
+            let written_bytes = self.transport.close(LINGER).await;
+            self.hub.counters().bytes_sent.add(written_bytes);
         }
     }
 
@@ -327,7 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (now, counters) = (Instant::now(), self.hub.counters());
         let mut ready = Vec::new();
         let drained = session.drain(generation, self.hub.retained(), safe, now, &mut ready);
-        let mut sent = 0;
+        let (mut messages, mut payload_bytes) = (0, 0);
         for ready in &ready {
             match ready {
                 Ready::Publish {
@@ -338,7 +345,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     let mut delivery = outgoing.delivery(*packet_id, *dup, now);
                     delivery.alias = self.given.of(&outgoing.message.topic);
                     delivery.write(out, dialect.version);
-                    sent += 1;
+                    messages += 1;
+                    payload_bytes += delivery.payload.len();
                 }
                 Ready::Release { packet_id, ticket } => {
                     let answer = Answer::PubRel(*packet_id, Reason::SUCCESS);
@@ -346,7 +354,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         }
-        counters.messages_sent.add(sent);
+        counters.messages_go(messages, payload_bytes);
+        counters.packets_sent.add(self.answers.take_written());
         match drained {
             Drained::Ended(reason) => Err(End::Told(reason)),
             other => Ok(other),
@@ -357,7 +366,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn deliver_rest(&mut self) -> std::io::Result<()> {
         loop {
             let drained = self.fill();
-            self.transport.flush().await?;
+            let bytes = self.transport.flush().await?;
+            self.hub.counters().bytes_sent.add(bytes as u64);
             if drained != Ok(Drained::More) {
                 return Ok(());
             }

@@ -27,6 +27,16 @@ const MAX_LOGGED_TOPICS: usize = 8;
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Handles what was read, as far as the connection may go on.
     pub(super) fn handle_incoming(&mut self) -> Result<(), End> {
+        let handled = self.handle_all();
+        self.hub.counters().take(&mut self.tally);
+        handled?;
+        if self.transport.outgoing.len() > 2 * WRITE_AHEAD_BYTES + self.hub.limits().answer_bytes {
+            return Err(End::Unread);
+        }
+        Ok(())
+    }
+
+    fn handle_all(&mut self) -> Result<(), End> {
         while !self.answers.are_many()
             && !self.pace.is_resting()
             && let Some(packet) = self
@@ -34,10 +44,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 .decode(&mut self.transport.incoming)
                 .map_err(End::Wrong)?
         {
+            self.tally.packets_received += 1;
             self.handle(packet)?;
-        }
-        if self.transport.outgoing.len() > 2 * WRITE_AHEAD_BYTES + self.hub.limits().answer_bytes {
-            return Err(End::Unread);
         }
         Ok(())
     }
@@ -71,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Packet::PingReq => {
                 writer::pingresp(&mut self.transport.outgoing);
+                self.tally.packets_sent += 1;
                 Ok(())
             }
             Packet::Disconnect(disconnect) => Err(self.goodbye(disconnect)),
@@ -87,8 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn publish(&mut self, mut publish: Publish) -> Result<(), End> {
-        let counters = self.hub.counters();
-        counters.messages_received.add(1);
+        self.tally.messages_received += 1;
+        self.tally.payload_bytes_received += publish.payload.len() as u64;
         self.taken.resolve(&mut publish)?;
         let levels = publish
             .topic
@@ -100,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let bytes = publish.topic.len() + publish.payload.len() + publish.passed_on.len();
         if self.pace.published(bytes, Instant::now) {
-            counters.rests.add(1);
+            self.hub.counters().rests.add(1);
         }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         if qos == QoS::ExactlyOnce {

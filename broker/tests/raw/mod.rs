@@ -22,7 +22,7 @@ use tokio::time::timeout;
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A broker where `web1`, `web2` (publishers), `viewer`, `ingester`, `operator` and `admin` log in
-/// with the password `pw`.
+/// with the password `pw`. It publishes nothing of its own.
 pub async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
     let entry = |name: &str, role, node: Option<&str>| ConfiguredIdentity {
         name: name.to_owned(),
@@ -41,6 +41,7 @@ pub async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
             entry("operator", Role::Operator, None),
             entry("admin", Role::Admin, None),
         ],
+        sys_interval_seconds: 0,
         ..Config::default()
     };
     change(&mut config);

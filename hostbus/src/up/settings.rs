@@ -35,6 +35,7 @@ impl Settings {
             .flag("--listen", "broker.listen", args.listen.as_ref())
             .flag("--node", "publisher.node", args.node.as_ref())
             .flag("--site", "publisher.site", args.site.as_ref())
+            .flag("--site", "broker.site", args.site.as_ref())
             .flag("--site", "notifier.site", args.site.as_ref())
             .flag("--site", "ingester.site", args.site.as_ref())
             .flag("--interval", "publisher.interval_seconds", args.interval)

@@ -63,6 +63,7 @@ impl Site {
 
         let root = settings.broker.root.clone();
         let listen = settings.broker.listen;
+        let has_metrics = settings.broker.metrics_listen.is_some();
         let broker = hostbus_broker::start_with(
             settings.broker,
             Arc::new(identities),
@@ -72,6 +73,8 @@ impl Site {
         .with_context(|| mend_listen(listen))?;
         let address = broker.local_addr().context("the broker listens nowhere")?;
         let mqtt = format!("mqtt://{address}");
+        let metrics = broker.addresses().last().filter(|_| has_metrics);
+        let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let bus = |user: &str| BusConfig {
             url: mqtt.clone(),
             user: Some(user.to_owned()),
@@ -92,6 +95,7 @@ impl Site {
         let users = users.chain([INGESTER.to_owned(), NOTIFIER.to_owned(), node.to_string()]);
         let endpoints = Endpoints {
             mqtt,
+            metrics,
             redis,
             root,
             site: node.site.to_string(),
