@@ -15,7 +15,7 @@ use scrape::measured;
 const HEALTH: &str = "hostbus/v1/home/_system/broker/main";
 
 /// What mosquitto 2.0 publishes, and what we have besides, both below `$SYS/broker/`.
-const CUSTOMARY: [&str; 27] = [
+const CUSTOMARY: [&str; 31] = [
     "bytes/received",
     "bytes/sent",
     "clients/active",
