@@ -3,6 +3,8 @@
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::parts;
+
 /// How many CPUs there are.
 pub(crate) fn cpus() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64)
@@ -20,6 +22,23 @@ pub(crate) fn busy_seconds() -> anyhow::Result<f64> {
     // user, nice, system, idle, iowait, irq, softirq, steal; guests stand in user already.
     let busy: f64 = [0, 1, 2, 5, 6].iter().map(|place| fields[*place]).sum();
     Ok(busy / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// CPU seconds that all threads of `process` have used, to the nanosecond where the kernel tells
+/// that (`/proc/PID/task/TID/schedstat`), else to its clock tick.
+pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
+    let mut ns = 0;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let schedstat = std::fs::read_to_string(thread?.path().join("schedstat"));
+        let used = schedstat
+            .ok()
+            .and_then(|text| text.split(' ').next()?.parse().ok());
+        ns += used.unwrap_or(0_u64);
+    }
+    if ns == 0 {
+        return parts::cpu_seconds(process);
+    }
+    Ok(ns as f64 / 1e9)
 }
 
 /// Lets this process and those it starts open as many files as they may. Returns how many.

@@ -129,5 +129,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn version(level: u8) -> Version {
-    if level == 5 { Version::V5 } else { Version::V311 }
+    if level == 5 {
+        Version::V5
+    } else {
+        Version::V311
+    }
 }

@@ -194,7 +194,10 @@ pub(crate) fn split(input: &[u8], version: Version) -> anyhow::Result<Option<(Ar
     let arrived = match packet[0] >> 4 {
         3 => message(packet, body_at, version).context("a PUBLISH that is too short")?,
         4 => Arrived::Acknowledged,
-        14 => bail!("the broker ended the connection with {:02x?}", &packet[body_at..]),
+        14 => bail!(
+            "the broker ended the connection with {:02x?}",
+            &packet[body_at..]
+        ),
         _ => Arrived::Other,
     };
     Ok(Some((arrived, end)))

@@ -37,11 +37,17 @@ fn ratio(measured: &Measured, figure: impl Fn(&Figures) -> f64) -> [f64; 3] {
         .collect();
     ratios.sort_by(f64::total_cmp);
     let edge = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
-    [edge(ratios.first()), median(ratios.clone()), edge(ratios.last())]
+    [
+        edge(ratios.first()),
+        median(ratios.clone()),
+        edge(ratios.last()),
+    ]
 }
 
 fn latency(figures: &Figures, place: usize) -> f64 {
-    figures.latency_ms.map_or(f64::NAN, |latency| latency[place])
+    figures
+        .latency_ms
+        .map_or(f64::NAN, |latency| latency[place])
 }
 
 fn lost(rounds: &[Figures]) -> u64 {
@@ -49,7 +55,10 @@ fn lost(rounds: &[Figures]) -> u64 {
 }
 
 pub(crate) fn head(out: &mut impl Write, ours: &str, peer: &str) -> std::io::Result<()> {
-    writeln!(out, "{ours} / {peer}; medians; ratios as median (least to most of the pairs)\n")?;
+    writeln!(
+        out,
+        "{ours} / {peer}; medians; ratios as median (least to most of the pairs)\n"
+    )?;
     writeln!(
         out,
         "{:<18}{:>5} {:>3} {:<5} | {:>25} {:>17} | {:>25} {:>17} | {:>17} | {:>11} {:>6}",
@@ -139,9 +148,8 @@ pub(crate) fn figures(
 }
 
 fn of_load(measured: &Measured) -> Value {
-    let spread = |[least, median, most]: [f64; 3]| {
-        json!({ "median": median, "least": least, "most": most })
-    };
+    let spread =
+        |[least, median, most]: [f64; 3]| json!({ "median": median, "least": least, "most": most });
     json!({
         "load": measured.load.scenario.name(),
         "payload_bytes": measured.load.payload_bytes,

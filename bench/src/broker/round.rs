@@ -76,7 +76,10 @@ async fn measure(server: &Server, load: Load, times: Times) -> anyhow::Result<Fi
     let sent = drain(load, &flow, &shared, &mut tasks).await?;
     let delivered = (after.delivered - before.delivered) as f64;
     let seconds = (after.at - before.at).as_secs_f64();
-    let (broker, generator) = (after.broker - before.broker, after.generator - before.generator);
+    let (broker, generator) = (
+        after.broker - before.broker,
+        after.generator - before.generator,
+    );
     let all = seconds * machine::cpus();
     Ok(Figures {
         delivered_per_second: delivered / seconds,
@@ -105,7 +108,7 @@ impl Reading {
             at: Instant::now(),
             delivered: flow.delivered.get(),
             broker: server.cpu_seconds()?,
-            generator: crate::parts::cpu_seconds(std::process::id())?,
+            generator: machine::cpu_seconds(std::process::id())?,
             machine: machine::busy_seconds()?,
         })
     }
@@ -188,12 +191,7 @@ async fn sleep(time: Duration, tasks: &mut Tasks) -> anyhow::Result<()> {
 }
 
 /// Waits until all has arrived, or nothing more comes. Returns how many arrivals there should be.
-async fn drain(
-    load: Load,
-    flow: &Flow,
-    shared: &Shared,
-    tasks: &mut Tasks,
-) -> anyhow::Result<u64> {
+async fn drain(load: Load, flow: &Flow, shared: &Shared, tasks: &mut Tasks) -> anyhow::Result<u64> {
     let mut last = (flow.delivered.get(), Instant::now());
     loop {
         let wanted = shared.sent.load(Relaxed) * load.subscribers() as u64;
@@ -214,6 +212,8 @@ fn percentiles(mut latencies_ns: Vec<u64>) -> [f64; 3] {
     let last = latencies_ns.len().saturating_sub(1);
     [0.5, 0.99, 0.999].map(|share| {
         let place = (last as f64 * share).round() as usize;
-        latencies_ns.get(place).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+        latencies_ns
+            .get(place)
+            .map_or(f64::NAN, |ns| *ns as f64 / 1e6)
     })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
+use super::machine;
 use crate::parts;
 
 /// How long a broker may take to begin to serve.
@@ -42,7 +43,11 @@ impl Program {
                 }
             })?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let name = text.lines().next().unwrap_or_default().replace(" version", "");
+        let name = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace(" version", "");
         ensure!(!name.is_empty(), "{} tells no version", path.display());
         Ok(Self {
             name,
@@ -134,7 +139,7 @@ impl Server {
 
     /// CPU seconds that it has used.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        parts::cpu_seconds(self.child.id())
+        machine::cpu_seconds(self.child.id())
     }
 
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
