@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::codec::packet::{Disconnect, Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
 use crate::codec::reason::Reason;
@@ -84,13 +84,14 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     place: Place,
     token: CancellationToken,
 ) {
+    let span = info_span!("connection", %peer);
     let mut transport = Transport::new(stream);
     let mut decoder = Decoder::new(hub.limits().max_packet_bytes);
-    let handshake = shake_hands(&mut transport, &mut decoder, peer, hub);
+    let handshake = shake_hands(&mut transport, &mut decoder, peer, hub).instrument(span.clone());
     let welcome = tokio::select! {
         welcome = timeout(hub.limits().connect_timeout(), handshake) => welcome,
         () = place.leave.cancelled() => {
-            debug!("no CONNECT in time for the next client");
+            debug!(parent: &span, "no CONNECT in time for the next client");
             return;
         }
         () = token.cancelled() => return,
@@ -102,6 +103,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 transport,
                 decoder,
                 hub,
+                span,
                 version: welcome.version,
                 welcome,
                 heard: Instant::now(),
@@ -111,11 +113,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             connection.run(token).await;
         }
         Ok(Err(unwelcome)) => {
-            refuse(&unwelcome, peer, hub);
+            span.in_scope(|| refuse(&unwelcome, peer, hub));
             // Too late or not, there is nothing more to do for this client.
             let _ = timeout(LINGER, transport.close()).await;
         }
-        Err(_) => debug!("no CONNECT in time"),
+        Err(_) => debug!(parent: &span, "no CONNECT in time"),
     }
 }
 
@@ -152,6 +154,8 @@ struct Connection<'h, S> {
     transport: Transport<S>,
     decoder: Decoder,
     hub: &'h Hub,
+    /// Entered where something is logged: at each poll it would cost more than the poll.
+    span: Span,
     version: Version,
     welcome: Welcome,
     /// When the last bytes came in.
@@ -167,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let session = Arc::clone(&self.welcome.attached.session);
         let user = short(&session.name().user);
         let client = short(&session.name().client_id);
-        debug!(user, client, version = ?self.version, "client connected");
+        debug!(parent: &self.span, user, client, version = ?self.version, "client connected");
         self.hub.counters().clients_connected.add(1);
         let end = self.exchange(token).await;
         if end == End::Stopping {
@@ -186,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         self.hub.detach(&self.welcome.attached, fire, expiry);
         self.hub.counters().clients_connected.subtract(1);
-        match end {
+        self.span.in_scope(|| match end {
             End::Goodbye { .. } | End::Stopping => debug!(user, client, "client disconnected"),
             End::Lost => debug!(user, client, "connection lost"),
             End::Wrong(error) => info!(user, client, %error, "client cut off"),
@@ -195,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 let reason = format_args!("{:#04x}", reason.0);
                 info!(user, client, reason, "client cut off");
             }
-        }
+        });
         if let Some(reason) = end.reason() {
             writer::disconnect(&mut self.transport.outgoing, self.version, reason);
         }
@@ -420,7 +424,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let session = &self.welcome.attached.session;
             let user = short(&session.name().user);
             let client = short(&session.name().client_id);
-            warn!(user, client, topic = ?short(topic), "publish refused: no right to this topic");
+            let topic = short(topic);
+            warn!(parent: &self.span, user, client, ?topic, "publish refused: no right to this topic");
         }
     }
 
