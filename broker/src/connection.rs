@@ -28,10 +28,14 @@ use crate::hub::Hub;
 use crate::message::Message;
 use crate::session::Drained;
 use crate::subscriber;
-use crate::transport::Transport;
+use crate::transport::{READ_BYTES, Transport};
 
 /// Messages are added to the write buffer while it is shorter than this.
 const WRITE_AHEAD_BYTES: usize = 64 * 1024;
+
+/// A client that sends without a pause has so many bytes taken, then it is the others' turn: those
+/// who get what it sent, or it would fill their queues before they run again.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// How long the last packets to a client may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -218,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let calm = tokio::time::sleep(far);
         tokio::pin!(quiet, stop, calm);
         let mut stopping = None;
+        let mut unbroken = 0;
         // What came together with CONNECT waits already.
         if let Err(end) = self.handle_incoming() {
             return end;
@@ -247,6 +252,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         self.heard = Instant::now();
                         if let Err(end) = self.handle_incoming() {
                             return end;
+                        }
+                        // A full read: more is there already.
+                        unbroken = if progress.read_bytes < READ_BYTES { 0 } else { unbroken + READ_BYTES };
+                        if unbroken >= TURN_BYTES {
+                            unbroken = 0;
+                            tokio::task::yield_now().await;
                         }
                     }
                 }
