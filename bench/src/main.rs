@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`broker`] | `broker`: the broker beside mosquitto under the same load |
 //! | [`pipeline`] | `pipeline`: simulated nodes over MQTT into Redis, and what each part costs |
 //! | [`sample`] | `sample`: the size of a sample on the wire |
 //! | [`load`] | a realistic sample of 60 points, and its endless variations |
@@ -11,6 +12,7 @@
 //! The exit code says only whether a measurement ran. `--json` prints its figures as one object on
 //! the last line.
 
+mod broker;
 mod load;
 mod node;
 mod parts;
@@ -31,6 +33,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The broker beside mosquitto: CPU, latency, rate and memory under the same load.
+    Broker(broker::Args),
     /// Metrics to Redis: points per second, CPU seconds a million points by part, bytes a point.
     Pipeline(pipeline::Args),
     /// Bytes of a sample on the wire.
@@ -45,6 +49,7 @@ enum What {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
+        What::Broker(args) => broker::run(&args),
         What::Pipeline(args) => pipeline::run(&args),
         What::Sample(args) => sample::run(&args),
         What::Part { part } => parts::run(part),

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
+use crate::runtime::RuntimeConfig;
+
 const EXAMPLES: &str = "\
 Examples:
   hostbus-broker --data /var/lib/hostbus
@@ -121,6 +123,7 @@ fn role(text: &str) -> Result<Role, ValueError> {
 pub(crate) struct Settings {
     pub(crate) broker: Config,
     pub(crate) log: LogConfig,
+    pub(crate) runtime: RuntimeConfig,
 }
 
 impl Serve {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info_span, warn};
+use tracing::warn;
 
 use crate::connection;
 use crate::entrance::Entrance;
@@ -74,7 +74,7 @@ pub(crate) async fn accept(
         let serve = async move {
             connection::serve(stream, peer, &held.0, place, token).await;
         };
-        tracker.spawn(serve.instrument(info_span!("connection", %peer)));
+        tracker.spawn(serve);
     }
 }
 

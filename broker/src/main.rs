@@ -10,15 +10,15 @@ use hostbus_daemon::{CancellationToken, config::ConfigError, exit, logging, read
 
 mod arguments;
 mod identity_verbs;
+mod runtime;
 
-use arguments::{Arguments, Serve, Verb};
+use arguments::{Arguments, Serve, Settings, Verb};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.verb {
         Some(Verb::Identity(verb)) => identity_verbs::run(verb),
-        None => serve(&arguments.serve).await,
+        None => run(&arguments.serve),
     };
     let Err(error) = result else {
         return ExitCode::from(exit::OK);
@@ -27,9 +27,14 @@ async fn main() -> ExitCode {
     ExitCode::from(exit_code(&error))
 }
 
-async fn serve(arguments: &Serve) -> Result<()> {
+fn run(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
+    let runtime = settings.runtime.build()?;
+    runtime.block_on(serve(settings, arguments))
+}
+
+async fn serve(settings: Settings, arguments: &Serve) -> Result<()> {
     let token = CancellationToken::new();
     let has_metrics = settings.broker.metrics_listen.is_some();
     let mut broker = hostbus_broker::start(settings.broker, token.clone()).await?;

@@ -13,8 +13,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once, at most.
+pub(crate) const READ_BYTES: usize = 16 * 1024;
 
 /// What went over the stream.
 #[derive(Debug, Clone, Copy, Default)]

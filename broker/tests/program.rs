@@ -323,6 +323,8 @@ fn a_wrong_setting_is_named_with_the_exit_code_of_usage() {
     let file = folder.path().join("broker.toml");
     std::fs::write(&file, "[broker.limits]\nqueue_byte = 1\n").unwrap();
     check(&["--config", file.to_str().unwrap()], "queue_bytes");
+    std::fs::write(&file, "[runtime]\nthreads = 0\n").unwrap();
+    check(&["--config", file.to_str().unwrap()], "runtime.threads");
 }
 
 #[test]

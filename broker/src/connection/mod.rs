@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
@@ -36,7 +36,7 @@ use crate::entrance::Place;
 use crate::handshake::{Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
 use crate::session::Drained;
-use crate::transport::Transport;
+use crate::transport::{READ_BYTES, Transport};
 use crate::window::Ready;
 
 pub(crate) use aliases::TOPIC_ALIAS_MAXIMUM;
@@ -46,6 +46,10 @@ use pace::Pace;
 
 /// Messages are added to the write buffer while it is shorter than this.
 const WRITE_AHEAD_BYTES: usize = 64 * 1024;
+
+/// A client that sends without a pause has so many bytes taken, then it is the others' turn: those
+/// who get what it sent, or it would fill their queues before they run again.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// How long the last packets to a client may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -95,13 +99,14 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     place: Place,
     token: CancellationToken,
 ) {
+    let span = info_span!("connection", %peer);
     let mut transport = Transport::new(stream);
     let mut decoder = Decoder::new(hub.limits().max_packet_bytes);
-    let handshake = shake_hands(&mut transport, &mut decoder, peer, hub);
+    let handshake = shake_hands(&mut transport, &mut decoder, peer, hub).instrument(span.clone());
     let welcome = tokio::select! {
         welcome = timeout(hub.limits().connect_timeout(), handshake) => welcome,
         () = place.leave.cancelled() => {
-            debug!("no CONNECT in time for the next client");
+            debug!(parent: &span, "no CONNECT in time for the next client");
             return;
         }
         () = token.cancelled() => return,
@@ -113,6 +118,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 transport,
                 decoder,
                 hub,
+                span,
                 heard: Instant::now(),
                 answers: Answers::new(hub),
                 given: GivenAliases::new(welcome.topic_alias_maximum),
@@ -125,11 +131,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             connection.run(token).await;
         }
         Ok(Err(unwelcome)) => {
-            refuse(&unwelcome, peer, hub);
+            span.in_scope(|| refuse(&unwelcome, peer, hub));
             let written_bytes = transport.close(LINGER).await;
             hub.counters().bytes_sent.add(written_bytes);
         }
-        Err(_) => debug!("no CONNECT in time"),
+        Err(_) => debug!(parent: &span, "no CONNECT in time"),
     }
 }
 
@@ -166,6 +172,8 @@ struct Connection<'h, S> {
     transport: Transport<S>,
     decoder: Decoder,
     hub: &'h Hub,
+    /// Entered where something is logged: at each poll it would cost more than the poll.
+    span: Span,
     welcome: Welcome,
     /// When the last bytes came in.
     heard: Instant,
@@ -183,7 +191,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let session = Arc::clone(&self.welcome.attached.session);
         let user = short(&session.name().user);
         let client = short(&session.name().client_id);
-        debug!(user, client, version = ?self.welcome.dialect.version, "client connected");
+        let version = self.welcome.dialect.version;
+        debug!(parent: &self.span, user, client, ?version, "client connected");
         self.hub.counters().client_came();
         let end = self.exchange(token).await;
         if end == End::Stopping {
@@ -202,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         self.hub.detach(&self.welcome.attached, fire, expiry);
         self.hub.counters().clients_connected.subtract(1);
-        match end {
+        self.span.in_scope(|| match end {
             End::Goodbye { .. } | End::Stopping => debug!(user, client, "client disconnected"),
             End::Lost => debug!(user, client, "connection lost"),
             End::Wrong(error) => info!(user, client, %error, "client cut off"),
@@ -211,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 let reason = format_args!("{:#04x}", reason.0);
                 info!(user, client, reason, "client cut off");
             }
-        }
+        });
         if let Some(reason) = end.reason() {
             let dialect = self.welcome.dialect;
             writer::disconnect(&mut self.transport.outgoing, dialect, reason);
@@ -235,17 +244,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let timer = tokio::time::sleep(far);
         tokio::pin!(quiet, stop, timer);
         let mut stopping = None;
+        let mut unbroken = 0;
         if let Err(end) = self.welcomed(&wake, stop.as_mut()).await {
             return end;
         }
         loop {
+            if unbroken >= TURN_BYTES {
+                unbroken = 0;
+                tokio::task::yield_now().await;
+            }
             let drained = match self.handle_incoming().and_then(|()| self.fill()) {
                 Ok(drained) => drained,
                 Err(end) => return end,
             };
             let room =
                 drained == Drained::More && self.transport.outgoing.len() < WRITE_AHEAD_BYTES;
-            let rest = self.pace.rest(Instant::now());
+            let rest = self.pace.rest(Instant::now);
             let reads = rest.is_none() && !self.answers.are_many();
             if let (Some(until), None) = (rest, stopping) {
                 timer.as_mut().reset(until.into());
@@ -274,6 +288,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     if progress.read_bytes > 0 {
                         self.hub.counters().bytes_received.add(progress.read_bytes as u64);
                         self.heard = Instant::now();
+                        // A full read: more is there already.
+                        let full = progress.read_bytes == READ_BYTES;
+                        unbroken = if full { unbroken + READ_BYTES } else { 0 };
                     }
                 }
                 () = wake.notified() => {}
@@ -304,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.hub.limits().connect_timeout(),
                 self.answers.until(attached.ticket),
             ) => if safe.is_err() {
-                warn!("session can't be written to disk: its client was not let in");
+                warn!(parent: &self.span, "session can't be written to disk: its client was not let in");
                 return Err(End::Lost);
             },
             // The session has a new connection, or has ended.

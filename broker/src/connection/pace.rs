@@ -88,9 +88,11 @@ impl Pace {
         true
     }
 
-    /// Until when the client rests, if it does at `now`.
-    pub(super) fn rest(&mut self, now: Instant) -> Option<Instant> {
-        self.rests_until = self.rests_until.filter(|until| *until > now);
+    /// Until when the client rests, if it does `now`.
+    pub(super) fn rest(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        // The clock is only read when it matters.
+        let until = self.rests_until?;
+        self.rests_until = (until > now()).then_some(until);
         self.rests_until
     }
 
@@ -117,13 +119,13 @@ mod tests {
             assert!(!pace.published(10, || begun));
         }
         assert!(pace.published(10, || begun));
-        let until = pace.rest(begun).expect("a rest");
+        let until = pace.rest(|| begun).expect("a rest");
         assert_eq!(until - begun, Duration::from_millis(100));
-        assert_eq!(pace.rest(until), None);
+        assert_eq!(pace.rest(|| until), None);
         // After a second without a message all is there again, but no more than that.
         let later = begun + Duration::from_secs(10);
         assert!(pace.published(2_000, || later));
-        assert_eq!(pace.rest(later), Some(later + Duration::from_secs(1)));
+        assert_eq!(pace.rest(|| later), Some(later + Duration::from_secs(1)));
         let mut free = Pace::new(&limits, &Identity::Admin);
         assert!((0..100).all(|_| !free.published(10_000, || begun)));
     }

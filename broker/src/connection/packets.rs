@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.refuse_publish(&publish.topic);
             return None;
         }
-        let message = Message::from_publish(publish, session.origin(), Instant::now());
+        let message = Message::from_publish(publish, session.origin(), self.heard);
         Some(self.hub.publish(message))
     }
 
@@ -195,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let session = &self.welcome.attached.session;
             let user = short(&session.name().user);
             let client = short(&session.name().client_id);
-            warn!(user, client, topic = ?short(topic), "publish refused: no right to this topic");
+            let topic = short(topic);
+            warn!(parent: &self.span, user, client, ?topic, "publish refused: no right to this topic");
         }
     }
 
