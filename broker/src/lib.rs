@@ -15,6 +15,7 @@
 //! | `subscriptions`, `retained`, `message` | who gets what |
 //! | `hub` | the middle of all this |
 //! | [`counters`], `sys` | what the broker tells about itself |
+//! | [`engine`] | another broker in place of this one |
 //! | [`error`] | why it can't start |
 //!
 //! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
@@ -26,6 +27,7 @@ mod connection;
 pub mod counters;
 pub mod credential;
 mod descriptors;
+pub mod engine;
 mod entrance;
 pub mod error;
 mod handshake;
@@ -92,15 +94,19 @@ pub async fn start_with(
     config.check()?;
     let configured = identities::configured(&config.identities)?;
     let logins = Logins::new(identities, configured, config.anonymous, &config.limits)?;
+    if let Some(role) = config.anonymous {
+        warn!(?role, "anonymous clients are let in: for development only");
+    }
+    #[cfg(feature = "rumqttd")]
+    if config.engine == engine::Engine::Rumqttd {
+        return engine::rumqttd::start(config, logins, &token).await;
+    }
     let bind = |source| Error::Bind {
         listen: config.listen,
         source,
     };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
-    if let Some(role) = config.anonymous {
-        warn!(?role, "anonymous clients are let in: for development only");
-    }
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
     info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins));
