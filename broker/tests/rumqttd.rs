@@ -4,8 +4,9 @@ mod raw;
 
 use std::time::Duration;
 
-use hostbus_broker::Error;
 use hostbus_broker::engine::Engine;
+use hostbus_broker::{Config, Error};
+use hostbus_daemon::CancellationToken;
 use hostbus_wire::Role;
 use raw::{Broker, DEADLINE};
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
@@ -146,15 +147,30 @@ async fn it_lets_go_of_its_port_and_its_clients_when_told_to_stop() {
     assert_eq!(again.address, address);
 }
 
+#[test]
+fn it_stays_on_loopback_even_where_the_network_is_said_to_be_private() {
+    let mut config = Config {
+        engine: Engine::Rumqttd,
+        insecure_listen: true,
+        ..Config::default()
+    };
+    assert!(config.check().is_ok());
+    config.listen = ([192, 168, 0, 1], 1883).into();
+    let text = config.check().unwrap_err().to_string();
+    for part in ["broker.engine", "broker.listen", "192.168.0.1:1883"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_told() {
     let first = rumqttd().await;
-    let config = hostbus_broker::Config {
+    let config = Config {
         engine: Engine::Rumqttd,
         listen: first.address,
-        ..hostbus_broker::Config::default()
+        ..Config::default()
     };
-    let token = hostbus_daemon::CancellationToken::new();
+    let token = CancellationToken::new();
     let error = hostbus_broker::start(config, token).await.unwrap_err();
     assert!(matches!(error, Error::Bind { .. }), "{error}");
 }

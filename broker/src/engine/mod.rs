@@ -52,38 +52,19 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "rumqttd")))]
 mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn check(listen: SocketAddr) -> String {
-        let config = Config {
-            engine: Engine::Rumqttd,
-            listen,
-            insecure_listen: true,
-            ..Config::default()
-        };
-        config
-            .check()
-            .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
-    }
-
-    #[cfg(not(feature = "rumqttd"))]
     #[test]
     fn an_engine_that_was_not_built_in_is_refused_with_how_to_build_it() {
-        let text = check(([127, 0, 0, 1], 0).into());
+        let config = Config {
+            engine: Engine::Rumqttd,
+            ..Config::default()
+        };
+        let text = config.check().unwrap_err().to_string();
         for part in ["broker.engine", "--features rumqttd", "`hostbus`"] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-
-    #[cfg(feature = "rumqttd")]
-    #[test]
-    fn an_engine_without_rights_stays_on_loopback() {
-        assert_eq!(check(([127, 0, 0, 1], 0).into()), "fine");
-        let text = check(([192, 168, 0, 1], 1883).into());
-        for part in ["broker.engine", "broker.listen", "192.168.0.1:1883"] {
             assert!(text.contains(part), "{text}");
         }
     }

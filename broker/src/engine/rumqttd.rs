@@ -209,6 +209,8 @@ async fn watch(
 ) -> Result<(), Error> {
     loop {
         tokio::select! {
+            // First, since what is told to stop ends too.
+            biased;
             () = stop.cancelled() => break,
             _ = &mut ended => return Err(Error::EngineDied("listener")),
             () = tokio::time::sleep(WATCH) => {
