@@ -7,6 +7,7 @@ use hostbus_daemon::Secret;
 use hostbus_wire::{Identity, NodeId, NodePath, Role, SiteId, TopicRoot};
 use serde::Deserialize;
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits::Limits;
 
@@ -14,6 +15,8 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Which broker serves: `hostbus`, or `rumqttd` where that was built in. Default `hostbus`.
+    pub engine: Engine,
     /// Where to listen for MQTT over TCP, 3.1.1 and 5.0. Port 0 takes a free one. Default
     /// `127.0.0.1:1883`.
     pub listen: SocketAddr,
@@ -51,6 +54,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
             insecure_listen: false,
             anonymous: None,
@@ -135,6 +139,7 @@ impl Config {
     /// # Errors
     /// The first setting that is wrong.
     pub fn check(&self) -> Result<(), Error> {
+        self.engine.check(self.listen)?;
         self.limits.check().map_err(|wrong| Error::Limit {
             key: wrong.key,
             value: wrong.value,

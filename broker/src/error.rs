@@ -25,6 +25,22 @@ pub enum Error {
     /// The interval of the broker's own figures lies outside its range.
     #[error("broker.sys_interval_seconds is {0}, expected 0 to 86400")]
     SysInterval(u64),
+    /// The engine is not part of this program.
+    #[error(
+        "broker.engine is `rumqttd`, which this program was built without; build it with `cargo build --release --features rumqttd -p hostbus-broker` (or `-p hostbus`), or set broker.engine to `hostbus`"
+    )]
+    EngineMissing,
+    /// An engine without topic rights must not be reached from elsewhere.
+    #[error(
+        "broker.engine `rumqttd` has no topic rights and works on a loopback address only, broker.listen is {listen}"
+    )]
+    EngineOffLoopback {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The engine ended while it should serve.
+    #[error("the {0} of rumqttd died, and the broker with it; start it again")]
+    EngineDied(&'static str),
     /// Plain text would be readable on the network.
     #[error(
         "broker.listen is {listen}: passwords would cross the network in plain text; listen on a loopback address, or set broker.insecure_listen = true where the network itself is private"
@@ -135,6 +151,8 @@ impl Error {
             self,
             Self::Limit { .. }
                 | Self::SysInterval(_)
+                | Self::EngineMissing
+                | Self::EngineOffLoopback { .. }
                 | Self::Insecure { .. }
                 | Self::InsecureMetrics { .. }
                 | Self::AnonymousOffLoopback { .. }

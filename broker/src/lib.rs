@@ -17,6 +17,7 @@
 //! | `hub` | the middle of all this |
 //! | [`counters`], `histogram`, `load`, `process` | what the broker measures about itself |
 //! | `figures`, `sys`, `health`, `prometheus`, `metrics` | how it tells that: on the bus and over HTTP |
+//! | [`engine`] | another broker in place of this one |
 //! | [`error`] | why it can't start |
 //!
 //! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
@@ -30,6 +31,7 @@ pub mod counters;
 pub mod credential;
 mod descriptors;
 mod disk;
+pub mod engine;
 mod entrance;
 pub mod error;
 mod figures;
@@ -107,6 +109,13 @@ pub async fn start_with(
     config.check()?;
     let configured = identities::configured(&config.identities)?;
     let logins = Logins::new(identities, configured, config.anonymous, &config.limits)?;
+    if let Some(role) = config.anonymous {
+        warn!(?role, "anonymous clients are let in: for development only");
+    }
+    #[cfg(feature = "rumqttd")]
+    if config.engine == engine::Engine::Rumqttd {
+        return engine::rumqttd::start(config, logins, &token).await;
+    }
     let bind = |source| Error::Bind {
         listen: config.listen,
         source,
@@ -125,9 +134,6 @@ pub async fn start_with(
         }
         None => None,
     };
-    if let Some(role) = config.anonymous {
-        warn!(?role, "anonymous clients are let in: for development only");
-    }
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
     let disk = match config.data.clone() {
         Some(data) => Some(open_disk(data).await?),

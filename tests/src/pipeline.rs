@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
 use hostbus_client::BusConfig;
 use hostbus_daemon::Secret;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::folder::Folder;
 use crate::history::History;
 use crate::loopback;
 use crate::mosquitto::Account;
+use crate::poll;
 use crate::redis_server::RedisServer;
 use crate::service::Service;
 use crate::tool;
@@ -105,13 +107,50 @@ impl Pipeline {
     }
 }
 
+/// Runs ingester and publisher on the broker at `address` until samples of this host are committed.
+/// With `login`, each logs in with its secret from [`make_credentials`].
+#[track_caller]
+pub fn carried_by(folder: &Folder, redis: &RedisServer, address: SocketAddr, login: bool) {
+    let start = |program: &str, user: &str| {
+        let service = Service::new(program, &tool::ours(program), folder.path())
+            .env("HOSTBUS_BUS__URL", format!("mqtt://{address}"))
+            .env("HOSTBUS_LOG__FORMAT", "json");
+        if login {
+            service
+                .env("HOSTBUS_BUS__USER", user)
+                .env("HOSTBUS_BUS__PASSWORD_FILE", credential(folder, user))
+        } else {
+            service
+        }
+    };
+    let _ingester = start("hostbus-ingester", "ingester")
+        .env("HOSTBUS_REDIS__URL", redis.url())
+        .started();
+    let _publisher = start("hostbus-publisher", "home.web1")
+        .env("HOSTBUS_PUBLISHER__NODE", "web1")
+        .env("HOSTBUS_PUBLISHER__INTERVAL_SECONDS", "0.2")
+        .started();
+    let history = redis.history();
+    poll::until("committed samples", || {
+        let (_, seq) = history.committed("home.web1")?;
+        let rows = history.count("home.web1", "cpu")?;
+        ensure!(seq >= 5 && rows >= 5, "{rows} rows, seq {seq}");
+        Ok(())
+    });
+}
+
+/// Makes a secret for each user of this module in `folder`.
+pub fn make_credentials(folder: &Folder) {
+    for (user, ..) in USERS {
+        folder.write(&format!("credentials/{user}"), Secret::random().reveal());
+    }
+}
+
 /// A broker with the users of this module in `folder`, and where it listens.
 #[must_use]
 #[track_caller]
 pub fn start_broker(folder: &Folder) -> (Service, SocketAddr) {
-    for (user, ..) in USERS {
-        folder.write(&format!("credentials/{user}"), Secret::random().reveal());
-    }
+    make_credentials(folder);
     let listen = SocketAddr::from((loopback::address(), 0));
     let settings = write_broker_settings(folder, listen);
     let mut broker = service(folder, "hostbus-broker", &settings)
@@ -152,7 +191,9 @@ pub fn service(folder: &Folder, program: &str, settings: &Path) -> Service {
         .args([settings])
 }
 
-fn credential(folder: &Folder, user: &str) -> PathBuf {
+/// The file with the secret of `user`.
+#[must_use]
+pub fn credential(folder: &Folder, user: &str) -> PathBuf {
     folder.join("credentials").join(user)
 }
 

@@ -1,5 +1,6 @@
 //! The parts as separate programs: their settings, their help, and the pipeline they form.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -56,26 +57,7 @@ fn another_broker_carries_the_pipeline_too() {
         .args(["-c"])
         .args([settings])
         .started();
-    let url = format!("mqtt://{address}:1883");
-    let start = |program: &str| {
-        Service::new(program, &tool::ours(program), folder.path())
-            .env("HOSTBUS_BUS__URL", &url)
-            .env("HOSTBUS_LOG__FORMAT", "json")
-    };
-    let _ingester = start("hostbus-ingester")
-        .env("HOSTBUS_REDIS__URL", redis.url())
-        .started();
-    let publisher = start("hostbus-publisher").env("HOSTBUS_PUBLISHER__NODE", "web1");
-    let _publisher = publisher
-        .env("HOSTBUS_PUBLISHER__INTERVAL_SECONDS", "0.2")
-        .started();
-    let history = redis.history();
-    poll::until("committed samples", || {
-        let (_, seq) = history.committed("home.web1")?;
-        let rows = history.count("home.web1", "cpu")?;
-        ensure!(seq >= 5 && rows >= 5, "{rows} rows, seq {seq}");
-        Ok(())
-    });
+    pipeline::carried_by(&folder, &redis, SocketAddr::from((address, 1883)), false);
 }
 
 #[test]
@@ -130,6 +112,8 @@ fn a_wrong_value_is_refused_before_anything_starts() {
     for (program, variable, value) in [
         ("hostbus-broker", "HOSTBUS_BROKER__LISTEN", "nowhere"),
         ("hostbus-broker", "HOSTBUS_BROKER__LISTEN", "0.0.0.0:0"),
+        ("hostbus-broker", "HOSTBUS_BROKER__ENGINE", "rumqttd"),
+        ("hostbus-broker", "HOSTBUS_BROKER__ENGINE", "mosquitto"),
         (
             "hostbus-publisher",
             "HOSTBUS_PUBLISHER__INTERVAL_SECONDS",

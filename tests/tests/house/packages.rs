@@ -1,5 +1,6 @@
-//! All packages that a build of the workspace may need, as `cargo metadata` tells them.
+//! The packages that a build of the workspace needs, as `cargo metadata` tells them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,15 +20,26 @@ pub(crate) struct Package {
     pub(crate) folder: PathBuf,
 }
 
-/// The packages of the lock file.
+/// The packages of one build, on whatever platform.
 #[derive(Debug)]
 pub(crate) struct Packages(Vec<Package>);
 
 impl Packages {
-    pub(crate) fn read() -> Self {
+    /// Those of the build that everyone gets: with default features.
+    pub(crate) fn by_default() -> Self {
+        Self::read(&[])
+    }
+
+    /// Those that any feature of ours can bring in.
+    pub(crate) fn with_every_feature() -> Self {
+        Self::read(&["--all-features"])
+    }
+
+    fn read(features: &[&str]) -> Self {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+            .args(features)
             .current_dir(tool::workspace())
             .output()
             .expect("failed to run cargo");
@@ -44,6 +56,19 @@ impl Packages {
 
     pub(crate) fn others(&self) -> impl Iterator<Item = &Package> {
         self.0.iter().filter(|package| package.source.is_some())
+    }
+
+    /// Those that are there in more than one version, and which.
+    pub(crate) fn duplicates(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for package in self.others() {
+            versions
+                .entry(&package.name)
+                .or_default()
+                .insert(&package.version);
+        }
+        versions.retain(|_, versions| versions.len() > 1);
+        versions
     }
 
     pub(crate) fn is_ours(&self, name: &str) -> bool {
