@@ -1,0 +1,31 @@
+//! What the MQTT standards ask of a server, statement by statement. `docs/mqtt-conformance.md`
+//! says which test holds which statement, and `table` that it says so for all of them.
+//!
+//! Each packet that the broker sends in any of these tests is read strictly, see `raw::answer`.
+
+#[path = "../raw/mod.rs"]
+mod raw;
+
+mod aliases;
+mod connect;
+mod delivery;
+mod disconnect;
+mod expiry;
+mod flow_control;
+mod keep_alive;
+mod outgoing_aliases;
+mod packet_size;
+mod packets;
+mod properties;
+mod publish;
+mod qos2_in;
+mod qos2_out;
+mod reason_strings;
+mod retained;
+mod sessions;
+mod shared;
+mod subscribe;
+mod topics;
+mod unsubscribe;
+mod utf8;
+mod wills;
