@@ -22,7 +22,7 @@ async fn a_qos_0_message_is_sent_once_without_dup() {
 
 #[tokio::test]
 async fn identifiers_are_never_0_and_unused() {
-    let broker = broker(|config| config.limits.receive_maximum = 300).await;
+    let broker = broker(|config| config.limits.receive_maximum = 301).await;
     for level in [4, 5] {
         let mut reader = connect(level, "r", "admin").go(&broker).await;
         reader.subscribe("a", 1).await;

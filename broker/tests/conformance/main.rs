@@ -25,6 +25,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod subscribe;
+mod table;
 mod topics;
 mod unsubscribe;
 mod utf8;

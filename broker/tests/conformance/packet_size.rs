@@ -37,7 +37,7 @@ async fn a_message_that_is_too_long_is_left_out_and_the_others_arrive() {
     writer.put(0b11, "a", &own, "x").await;
     reader.nothing_waits().await;
     // So does what is retained, and what was queued.
-    reader.subscribe("a", 0).await;
+    reader.subscribe("a", 1).await;
     reader.nothing_waits().await;
     reader.goodbye().await;
     writer.put(0b10, "a", &[], &long).await;

@@ -73,7 +73,14 @@ async fn check(broker: &Broker, level: u8, wrong: &[u8]) {
             &pw,
         ]
         .concat(),
-        [&wrong[..], &head(0b1100_0010)[6..], &id, &text("admin"), &pw].concat(),
+        [
+            &wrong[..],
+            &head(0b1100_0010)[6..],
+            &id,
+            &text("admin"),
+            &pw,
+        ]
+        .concat(),
     ];
     if level == 5 {
         for id in [0x15, 0x26] {

@@ -236,18 +236,17 @@ fn read_body(level: u8, first: u8, body: &mut Body<'_>) -> Answer {
         0x20 => {
             let flags = body.u8();
             assert!(flags <= 1, "reserved flags of CONNACK");
-            let reason = if v5 {
+            // A version that is not supported is told as 3.1.1 does, to any version.
+            let old = body.0.len() == 1;
+            let reason = if v5 && !old {
                 body.reason(CONNACK)
             } else {
                 body.reason(&[0, 1, 2, 3, 4, 5])
             };
             assert!(reason == 0 || flags == 0, "session present, but refused");
-            // A version that is not supported is told as 3.1.1 does, to any version.
-            let properties = if body.0.is_empty() && reason != 0 {
-                Properties::default()
-            } else {
-                body.properties(level, IN_CONNACK)
-            };
+            assert!(!v5 || !old || reason == 1, "{reason} without properties");
+            let level = if old { 4 } else { level };
+            let properties = body.properties(level, IN_CONNACK);
             Answer::ConnAck {
                 present: flags == 1,
                 reason,
