@@ -64,7 +64,7 @@ async fn a_repeated_message_is_received_again_and_delivered_once() {
     let broker = broker(|_| {}).await;
     for level in [4, 5] {
         let mut reader = connect(level, "r", "admin").go(&broker).await;
-        reader.subscribe("a", 2).await;
+        reader.subscribe("a", 0).await;
         let mut writer = connect(level, "w", "admin").go(&broker).await;
         publish(&mut writer, 7, false, "x").await;
         received(&mut writer, 7).await;

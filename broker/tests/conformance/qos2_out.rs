@@ -67,8 +67,9 @@ async fn the_qos_of_a_message_is_the_lower_of_the_two() {
                 assert_eq!(late.take().await.0.first, 0x31 | qos << 1);
             }
             reader.nothing_waits().await;
+            reader.goodbye().await;
+            writer.put(0b11, "a", &[], "").await;
         }
-        writer.put(0b11, "a", &[], "").await;
     }
 }
 
@@ -215,7 +216,7 @@ async fn a_repeated_pubrec_is_answered_again() {
 
 #[tokio::test]
 async fn an_identifier_is_in_use_until_pubcomp() {
-    let broker = broker(|config| config.limits.receive_maximum = 50).await;
+    let broker = broker(|config| config.limits.receive_maximum = 51).await;
     for level in [4, 5] {
         let (mut reader, mut writer) = pair(&broker, level).await;
         let mut under_way = HashSet::new();

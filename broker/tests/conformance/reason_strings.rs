@@ -49,10 +49,10 @@ async fn a_failure_says_why_in_words() {
         let words = found[0].text(0x1f).expect("a reason string in PUBACK");
         assert!(words.len() > 5, "{words}");
         // Also when it is the end.
-        client.send(&[0, 0]).await;
+        client.publish(0, "wild/+", "x").await;
         match client.answer().await {
             Answer::Disconnect { reason, properties } => {
-                assert_eq!(reason, 0x81);
+                assert_eq!(reason, 0x90);
                 let words = properties.text(0x1f).expect("a reason string");
                 assert!(words.len() > 5, "{words}");
             }

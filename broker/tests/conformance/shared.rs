@@ -148,6 +148,7 @@ async fn each_member_gets_its_messages_with_its_own_qos() {
         for _ in 0..9 {
             writer.put(published << 1, "a/b", &[], "x").await;
         }
+        writer.nothing_waits().await;
         let mut got = 0;
         for (member, qos) in &mut members {
             member.send(&[0xc0, 0]).await;
