@@ -3,6 +3,8 @@
 //!
 //! Each packet that the broker sends in any of these tests is read strictly, see `raw::answer`.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 #[path = "../raw/mod.rs"]
 mod raw;
 
