@@ -1,7 +1,8 @@
 //! Topic aliases that a client uses.
 
+use crate::broker;
 use crate::raw::answer::Answer;
-use crate::raw::{Client, broker, connect, property};
+use crate::raw::{Client, connect, property};
 
 /// A client, and the highest alias that the broker takes from it.
 async fn client(broker: &crate::raw::Broker) -> (Client, u16) {

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::broker;
 use crate::raw::answer::Answer;
-use crate::raw::{Broker, Client, broker, connect, packet, properties, property, text};
+use crate::raw::{Broker, Client, connect, packet, properties, property, text};
 
 /// Sends a first packet that must be refused. Returns the reason code where the broker told one in
 /// CONNACK; the connection is closed, and there is nothing else on it.

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::raw::{broker, connect, property};
+use crate::broker;
+use crate::raw::{connect, property};
 
 #[tokio::test]
 async fn a_qos_0_message_is_sent_once_without_dup() {

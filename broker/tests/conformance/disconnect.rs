@@ -1,6 +1,7 @@
 //! DISCONNECT, and how connections end.
 
-use crate::raw::{Client, broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{Client, connect, packet, properties, property, text};
 
 #[tokio::test]
 async fn after_a_clients_disconnect_the_broker_closes_without_a_word() {
@@ -83,7 +84,7 @@ async fn a_broker_that_stops_tells_its_clients() {
     let broker = broker(|_| {}).await;
     let mut new = connect(5, "new", "admin").go(&broker).await;
     let mut old = connect(4, "old", "admin").go(&broker).await;
-    broker.running.stop().await.unwrap();
+    broker.broker.running.stop().await.unwrap();
     new.cut_off(0x8b).await;
     old.cut_off(0x8b).await;
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::raw::{broker, connect, property};
+use crate::broker;
+use crate::raw::{connect, property};
 
 #[tokio::test]
 async fn what_is_left_of_its_lifetime_comes_with_the_message() {

@@ -1,6 +1,7 @@
 //! Receive maximum towards a subscriber.
 
-use crate::raw::{broker, connect, property};
+use crate::broker;
+use crate::raw::{connect, property};
 
 #[tokio::test]
 async fn no_more_messages_are_under_way_than_the_client_takes() {

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::broker;
 use crate::raw::answer::Answer;
-use crate::raw::{Client, broker, connect};
+use crate::raw::{Client, connect};
 
 #[tokio::test]
 async fn a_silent_client_is_cut_off_after_one_and_a_half_times_its_keep_alive() {

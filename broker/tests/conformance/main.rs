@@ -32,3 +32,37 @@ mod topics;
 mod unsubscribe;
 mod utf8;
 mod wills;
+
+use std::ops::Deref;
+
+use hostbus_broker::Config;
+use raw::Broker;
+use tempfile::TempDir;
+
+/// A broker that keeps its state on disk: so most brokers run, and what must survive is answered
+/// later than the rest. Other tests go without one.
+struct OnDisk {
+    broker: Broker,
+    _folder: TempDir,
+}
+
+impl Deref for OnDisk {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+async fn broker(change: impl FnOnce(&mut Config)) -> OnDisk {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_owned();
+    let broker = raw::broker(|config| {
+        config.data = Some(data);
+        change(config);
+    });
+    OnDisk {
+        broker: broker.await,
+        _folder: folder,
+    }
+}

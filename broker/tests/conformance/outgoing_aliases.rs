@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::raw::{Broker, Client, broker, connect, property};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, property};
 
 async fn reader(broker: &Broker, most: u16) -> Client {
     let packet = connect(5, "r", "admin").with(&property::two(0x22, most));

@@ -1,6 +1,7 @@
 //! The longest packet that a client takes.
 
-use crate::raw::{Client, Connect, broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{Client, Connect, connect, packet, properties, property, text};
 
 fn with_most(most: u32) -> Connect {
     connect(5, "r", "admin")

@@ -1,6 +1,7 @@
 //! The form of packets: flags, lengths, packet identifiers, types.
 
-use crate::raw::{Broker, Client, broker, connect, packet, properties, text};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, packet, properties, text};
 
 /// Sends `bytes` to a connected client's broker, which must end the connection.
 async fn check(broker: &Broker, level: u8, bytes: &[u8], reason: u8) {

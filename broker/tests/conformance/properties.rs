@@ -1,6 +1,7 @@
 //! Properties of 5.0: where they may stand, and what is passed on.
 
-use crate::raw::{Broker, Client, broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, packet, properties, property, text};
 
 /// Sends a packet with these properties on a new connection. Which reason ended it, if one did.
 async fn sent(broker: &Broker, kind: u8, encoded: &[u8]) -> Option<u8> {

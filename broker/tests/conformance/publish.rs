@@ -1,6 +1,7 @@
 //! PUBLISH: how it is answered, and what its subscribers get.
 
-use crate::raw::{broker, connect, packet, properties, text};
+use crate::broker;
+use crate::raw::{connect, packet, properties, text};
 
 #[tokio::test]
 async fn a_message_is_answered_as_its_qos_asks_for() {

@@ -1,7 +1,8 @@
 //! QoS 2 from a client to the broker.
 
+use crate::broker;
 use crate::raw::answer::Answer;
-use crate::raw::{Client, broker, connect, packet, properties, property};
+use crate::raw::{Client, connect, packet, properties, property};
 
 /// Sends a QoS 2 message without waiting for anything.
 async fn publish(client: &mut Client, id: u16, dup: bool, payload: &str) {

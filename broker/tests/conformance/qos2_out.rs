@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::raw::{Broker, Client, Message, broker, connect, packet, properties, property};
+use crate::broker;
+use crate::raw::{Broker, Client, Message, connect, packet, properties, property};
 
 /// A reader with a session that lasts and a QoS 2 subscription, and a writer.
 async fn pair(broker: &Broker, level: u8) -> (Client, Client) {

@@ -1,7 +1,8 @@
 //! Reason strings and user properties that the broker adds.
 
+use crate::broker;
 use crate::raw::answer::{Answer, Properties};
-use crate::raw::{Client, broker, connect, packet, properties, property, text};
+use crate::raw::{Client, connect, packet, properties, property, text};
 
 /// Requests that fail, and the properties of their answers.
 async fn failures(client: &mut Client) -> Vec<Properties> {

@@ -1,6 +1,7 @@
 //! Retained messages.
 
-use crate::raw::{Broker, broker, connect, property};
+use crate::broker;
+use crate::raw::{Broker, connect, property};
 
 /// What a new subscriber to `filter` gets, with its QoS, in order of payload.
 async fn kept(broker: &Broker, level: u8, filter: &str, options: u8) -> Vec<(u8, String)> {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::raw::{Broker, Client, broker, connect, property};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, property};
 
 /// Whether the session of client `p` was there.
 async fn present(broker: &Broker, level: u8) -> (Client, bool) {

@@ -1,6 +1,7 @@
 //! Shared subscriptions.
 
-use crate::raw::{Broker, Client, broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, packet, properties, property, text};
 
 const GROUP: &str = "$share/g/a/+";
 

@@ -1,6 +1,7 @@
 //! SUBSCRIBE and SUBACK, and what a subscription gets.
 
-use crate::raw::{broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{connect, packet, properties, property, text};
 
 #[tokio::test]
 async fn suback_has_a_code_for_each_filter_in_their_order() {

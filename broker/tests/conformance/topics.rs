@@ -1,6 +1,7 @@
 //! Topic names and filters: which are valid, and which match.
 
-use crate::raw::{broker, connect, packet, properties, text};
+use crate::broker;
+use crate::raw::{connect, packet, properties, text};
 
 /// Filters with topics that they match and topics that they don't.
 const MATCHES: &[(&str, &[&str], &[&str])] = &[

@@ -1,6 +1,7 @@
 //! UNSUBSCRIBE and UNSUBACK.
 
-use crate::raw::{broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{connect, packet, properties, property, text};
 
 #[tokio::test]
 async fn unsuback_answers_every_unsubscribe() {

@@ -1,6 +1,7 @@
 //! Texts: what is no UTF-8, NUL, and what must be left as it is.
 
-use crate::raw::{Broker, Client, broker, connect, packet, properties, text};
+use crate::broker;
+use crate::raw::{Broker, Client, connect, packet, properties, text};
 
 /// Bytes that are no UTF-8: stray and missing continuations, overlong forms, surrogates, a code
 /// point beyond the last one.

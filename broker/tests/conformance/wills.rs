@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::raw::{Broker, Client, Connect, broker, connect, packet, properties, property, text};
+use crate::broker;
+use crate::raw::{Broker, Client, Connect, connect, packet, properties, property, text};
 
 async fn reader(broker: &Broker, level: u8) -> Client {
     let mut reader = connect(level, "reader", "admin").go(broker).await;

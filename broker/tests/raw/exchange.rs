@@ -10,6 +10,12 @@ impl Client {
         answer::read(self.level, first, &body)
     }
 
+    /// The next packet that is no message, taken apart.
+    pub async fn answer_to(&mut self) -> Answer {
+        let (first, body) = self.reply().await.expect("an answer");
+        answer::read(self.level, first, &body)
+    }
+
     /// The next packet must be these bytes.
     pub async fn expect(&mut self, bytes: &[u8]) {
         let (first, body) = self.frame().await.expect("a packet");
@@ -21,7 +27,7 @@ impl Client {
     /// for the older versions, which have none.
     pub async fn expect_ack(&mut self, first: u8, packet_id: u16, reason: u8) -> Properties {
         let reason = if self.level == 5 { reason } else { 0 };
-        match self.answer().await {
+        match self.answer_to().await {
             Answer::Ack {
                 first: kind,
                 packet_id: id,
@@ -93,7 +99,7 @@ impl Client {
             1 => 0x40,
             _ => 0x50,
         };
-        match self.answer().await {
+        match self.answer_to().await {
             Answer::Ack {
                 first,
                 packet_id,
@@ -135,7 +141,7 @@ impl Client {
     }
 
     async fn codes(&mut self, kind: u8) -> Vec<u8> {
-        match self.answer().await {
+        match self.answer_to().await {
             Answer::Codes {
                 first,
                 packet_id,

@@ -11,6 +11,7 @@ pub mod answer;
 mod exchange;
 pub mod property;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -185,13 +186,24 @@ pub struct Message {
 pub struct Client {
     pub stream: TcpStream,
     pub level: u8,
+    /// Messages that came before an answer that was waited for.
+    early: VecDeque<(u8, Vec<u8>)>,
 }
 
 impl Client {
     pub async fn new(address: SocketAddr, level: u8) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, level }
+        Self::over(stream, level)
+    }
+
+    pub fn over(stream: TcpStream, level: u8) -> Self {
+        let early = VecDeque::new();
+        Self {
+            stream,
+            level,
+            early,
+        }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -203,6 +215,24 @@ impl Client {
 
     /// The next packet; `None` when the broker has closed the connection.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        match self.early.pop_front() {
+            Some(message) => Some(message),
+            None => self.next().await,
+        }
+    }
+
+    /// The next packet that is no message: messages may come before an answer, and are kept.
+    pub async fn reply(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            let (first, body) = self.next().await?;
+            if first >> 4 != 3 {
+                return Some((first, body));
+            }
+            self.early.push_back((first, body));
+        }
+    }
+
+    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(DEADLINE, self.read_frame())
             .await
             .expect("a packet in time")
@@ -251,7 +281,7 @@ impl Client {
     /// Publishes with QoS 1 and returns the reason code of PUBACK.
     pub async fn publish_acked(&mut self, bits: u8, topic: &str, payload: &str) -> u8 {
         self.publish(bits | 0b10, topic, payload).await;
-        let (first, body) = self.frame().await.expect("PUBACK");
+        let (first, body) = self.reply().await.expect("PUBACK");
         assert_eq!((first, &body[..2]), (0x40, &[0, 7][..]));
         body.get(2).copied().unwrap_or(0)
     }
@@ -267,7 +297,7 @@ impl Client {
         body.extend(text(filter));
         body.push(options);
         self.send(&packet(0x82, &body)).await;
-        let (first, body) = self.frame().await.expect("SUBACK");
+        let (first, body) = self.reply().await.expect("SUBACK");
         assert_eq!((first, &body[..2]), (0x90, &[0, 9][..]));
         *body.last().unwrap()
     }
