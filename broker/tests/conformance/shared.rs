@@ -152,33 +152,28 @@ async fn each_member_gets_its_messages_with_its_own_qos() {
         let mut got = 0;
         for (member, qos) in &mut members {
             member.send(&[0xc0, 0]).await;
-            let mut waiting = 0;
-            loop {
+            let (mut waiting, mut pinged) = (0, false);
+            while waiting > 0 || !pinged {
                 let (first, body) = member.frame().await.unwrap();
-                if first == 0xd0 {
-                    if waiting == 0 {
-                        break;
+                match first {
+                    0xd0 => pinged = true,
+                    0x62 => {
+                        member.send(&[0x70, 2, body[0], body[1]]).await;
+                        waiting -= 1;
                     }
-                    continue;
-                }
-                if first == 0x62 {
-                    member.send(&[0x70, 2, body[0], body[1]]).await;
-                    waiting -= 1;
-                    if waiting == 0 {
-                        break;
+                    _ => {
+                        let message = member.parse(first, &body);
+                        assert_eq!(first, 0x30 | published.min(*qos) << 1);
+                        got += 1;
+                        match first >> 1 & 3 {
+                            1 => member.acknowledge(message.packet_id).await,
+                            2 => {
+                                member.send_ack(0x50, message.packet_id).await;
+                                waiting += 1;
+                            }
+                            _ => {}
+                        }
                     }
-                    continue;
-                }
-                let message = member.parse(first, &body);
-                assert_eq!(first, 0x30 | published.min(*qos) << 1);
-                got += 1;
-                match first >> 1 & 3 {
-                    1 => member.acknowledge(message.packet_id).await,
-                    2 => {
-                        member.send_ack(0x50, message.packet_id).await;
-                        waiting += 1;
-                    }
-                    _ => {}
                 }
             }
         }
