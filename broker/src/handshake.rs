@@ -158,9 +158,8 @@ async fn admit(connect: Connect, peer: SocketAddr, hub: &Hub) -> Result<Welcome,
         user: user.unwrap_or(ANONYMOUS).into(),
         client_id: (*client_id).into(),
     };
-    let attached = hub.attach(name, identity, access, terms);
-    let told = ConnAck {
-        session_present: attached.present,
+    let mut told = ConnAck {
+        session_present: false,
         assigned_client_id: assigned.then_some(&*client_id),
         session_expiry_seconds: (expiry_seconds != asked_seconds).then_some(expiry_seconds),
         keep_alive_seconds: (keep_alive_seconds != connect.keep_alive_seconds)
@@ -169,6 +168,11 @@ async fn admit(connect: Connect, peer: SocketAddr, hub: &Hub) -> Result<Welcome,
         maximum_packet_bytes: u32::try_from(limits.max_packet_bytes).unwrap_or(u32::MAX),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
     };
+    if !writer::connack_fits(dialect, &told) {
+        return Err(Reason::PACKET_TOO_LARGE);
+    }
+    let attached = hub.attach(name, identity, access, terms);
+    told.session_present = attached.present;
     let mut connack = BytesMut::new();
     writer::connack(&mut connack, connect.version, &told);
     Ok(Welcome {

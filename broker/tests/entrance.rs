@@ -27,7 +27,7 @@ async fn attempt(address: SocketAddr, from: [u8; 4]) -> Option<Client> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
     let stream = socket.connect(address).await.ok()?;
-    let mut client = Client { stream, level: 4 };
+    let mut client = Client::over(stream, 4);
     let bytes = connect(4, "", "viewer").bytes();
     // The broker may close before it has read this.
     client.stream.write_all(&bytes).await.ok()?;

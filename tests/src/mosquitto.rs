@@ -56,7 +56,9 @@ impl Account {
         }
     }
 
-    fn arguments(&self, version: Version) -> [String; 10] {
+    /// What each of the clients needs to log in.
+    #[must_use]
+    pub fn arguments(&self, version: Version) -> [String; 10] {
         let address = self.address;
         [
             "-V",

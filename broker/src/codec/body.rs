@@ -113,10 +113,10 @@ pub(super) fn publish(mut reader: Reader, first: u8, v5: bool) -> Result<Publish
         <_>::default()
     };
     if found.topic_alias == Some(0) {
-        return Err(DecodeError::Protocol("topic alias 0"));
+        return Err(DecodeError::TopicAlias);
     }
     if topic.is_empty() && found.topic_alias.is_none() {
-        return Err(DecodeError::TopicName);
+        return Err(DecodeError::Protocol("no topic, and no topic alias"));
     }
     Ok(Publish {
         dup,

@@ -92,6 +92,10 @@ impl Decoder {
         for (index, byte) in buffer.iter().skip(1).take(4).enumerate() {
             body_bytes |= usize::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {
+                // 3.1.1 does not ask for the shortest form.
+                if *byte == 0 && index > 0 && self.version == Some(Version::V5) {
+                    return Err(DecodeError::Malformed("length not in its shortest form"));
+                }
                 if body_bytes > max_bytes {
                     return Err(DecodeError::TooLarge {
                         bytes: body_bytes,
@@ -238,7 +242,7 @@ mod tests {
                 &[0x30, 5, 0, 2, b'a', b'#', 0],
                 Reason::TOPIC_NAME_INVALID,
             );
-            check(level, &[0x30, 3, 0, 0, 0], Reason::TOPIC_NAME_INVALID);
+            check(level, &[0x30, 3, 0, 0, 0], protocol);
             check(level, &[0x30, 4, 0, 1, 0, 0], malformed);
             check(level, &[0x30, 4, 0, 1, 0xff, 0], malformed);
             check(level, &[0x30, 6, 0, 3, 0xed, 0xa0, 0x80, 0], malformed);
@@ -273,7 +277,11 @@ mod tests {
         // PUBLISH: unknown property, one of CONNECT, alias 0, expiry twice, payload format 2.
         check(5, &[0x30, 6, 0, 1, b'a', 2, 0x7e, 0], malformed);
         check(5, &[0x30, 9, 0, 1, b'a', 5, 0x11, 0, 0, 0, 1], malformed);
-        check(5, &[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 0], protocol);
+        check(
+            5,
+            &[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 0],
+            Reason::TOPIC_ALIAS_INVALID,
+        );
         check(
             5,
             &[0x30, 14, 0, 1, b'a', 10, 2, 0, 0, 0, 1, 2, 0, 0, 0, 1],

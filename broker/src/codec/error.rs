@@ -24,9 +24,12 @@ pub enum DecodeError {
     /// The protocol level in CONNECT is none of 3.1, 3.1.1 and 5.0.
     #[error("unsupported protocol level {0}")]
     Version(u8),
-    /// A topic name is empty or holds a wildcard.
+    /// A topic name holds a wildcard, or is empty where it must not be.
     #[error("topic name with a wildcard, or empty")]
     TopicName,
+    /// A topic alias is 0.
+    #[error("topic alias 0")]
+    TopicAlias,
     /// A topic filter is empty or a wildcard stands where it must not.
     #[error("malformed topic filter")]
     TopicFilter,
@@ -42,6 +45,7 @@ impl DecodeError {
             Self::TooLarge { .. } => Reason::PACKET_TOO_LARGE,
             Self::Version(_) => Reason::UNSUPPORTED_PROTOCOL_VERSION,
             Self::TopicName => Reason::TOPIC_NAME_INVALID,
+            Self::TopicAlias => Reason::TOPIC_ALIAS_INVALID,
             Self::TopicFilter => Reason::TOPIC_FILTER_INVALID,
         }
     }

@@ -55,7 +55,9 @@ impl Reason {
             Self::PACKET_IDENTIFIER_NOT_FOUND => "no message under way has this packet identifier",
             Self::RECEIVE_MAXIMUM_EXCEEDED => "more messages under way than CONNACK allowed",
             Self::TOPIC_ALIAS_INVALID => "topic alias is higher than CONNACK allowed",
-            Self::PACKET_TOO_LARGE => "packet is longer than CONNACK allowed",
+            Self::PACKET_TOO_LARGE => {
+                "packet is longer than CONNACK allowed, or its answer than CONNECT did"
+            }
             Self::QUOTA_EXCEEDED => "a limit of the broker is reached: see broker.limits",
             Self::CONNECTION_RATE_EXCEEDED => "too many failed logins from this address",
             _ => return None,

@@ -137,8 +137,19 @@ pub fn connack(out: &mut BytesMut, version: Version, connack: &ConnAck<'_>) {
     out.put_slice(&properties);
 }
 
-/// CONNACK of a refused client.
+/// Whether the client takes a CONNACK of this length.
+#[must_use]
+pub fn connack_fits(dialect: Dialect, connack: &ConnAck<'_>) -> bool {
+    let mut out = BytesMut::new();
+    self::connack(&mut out, dialect.version, connack);
+    out.len() <= dialect.max_packet_bytes
+}
+
+/// CONNACK of a refused client; nothing where even that is too long for it.
 pub fn connack_refused(out: &mut BytesMut, dialect: Dialect, reason: Reason) {
+    if dialect.max_packet_bytes < 5 {
+        return;
+    }
     if dialect.version.is_v5() {
         refusal(out, dialect, 0x20, &[0, reason.0], reason);
     } else {
@@ -228,6 +239,13 @@ fn acks(
     for reason in codes {
         out.put_u8(code(*reason));
     }
+}
+
+/// Whether the client takes a SUBACK or UNSUBACK with so many codes.
+#[must_use]
+pub fn codes_fit(dialect: Dialect, codes: usize) -> bool {
+    let body = 2 + 1 + codes;
+    !dialect.version.is_v5() || 1 + variable_bytes(body) + body <= dialect.max_packet_bytes
 }
 
 /// PINGRESP.

@@ -200,7 +200,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Checks that SUBACK or UNSUBACK for so many filters is not longer than the client takes.
+    fn check_answer(&self, filters: usize) -> Result<(), End> {
+        if writer::codes_fit(self.welcome.dialect, filters) {
+            Ok(())
+        } else {
+            Err(End::Told(Reason::PACKET_TOO_LARGE))
+        }
+    }
+
     fn subscribe(&mut self, packet: &Subscribe) -> Result<(), End> {
+        self.check_answer(packet.filters.len())?;
         let attached = &self.welcome.attached;
         let hub = self.hub;
         let answer = subscriber::subscribe(
@@ -222,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn unsubscribe(&mut self, packet: &Unsubscribe) -> Result<(), End> {
+        self.check_answer(packet.filters.len())?;
         let attached = &self.welcome.attached;
         let answer = subscriber::unsubscribe(
             &attached.session,

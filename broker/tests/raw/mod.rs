@@ -7,6 +7,11 @@
     reason = "test code of which each binary uses its own part"
 )]
 
+pub mod answer;
+mod exchange;
+pub mod property;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +22,8 @@ use hostbus_wire::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use answer::Answer;
 
 /// How long anything may take before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -93,33 +100,40 @@ pub fn text(text: &str) -> Vec<u8> {
 }
 
 pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut left = body.len();
-    loop {
-        let low = (left & 0x7f) as u8;
-        left >>= 7;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
-    bytes.extend(body);
-    bytes
+    [&[first][..], &property::variable(body.len()), body].concat()
 }
 
-fn properties(level: u8, encoded: &[u8]) -> Vec<u8> {
+pub fn properties(level: u8, encoded: &[u8]) -> Vec<u8> {
     if level < 5 {
         return Vec::new();
     }
-    let mut bytes = vec![u8::try_from(encoded.len()).unwrap()];
-    bytes.extend(encoded);
-    bytes
+    [&property::variable(encoded.len()), encoded].concat()
 }
 
 impl Connect {
+    /// With one more property; 5.0 only.
+    pub fn with(mut self, property: &[u8]) -> Self {
+        if self.level == 5 {
+            self.properties.extend(property);
+        }
+        self
+    }
+
+    /// Goes on with the session that is there, and leaves it behind for a minute or longer.
+    pub fn lasting(mut self) -> Self {
+        self.clean = false;
+        self.with(&property::four(0x11, 60))
+    }
+
+    /// With a will; `bits` as in PUBLISH.
+    pub fn will(mut self, topic: &'static str, payload: &'static str, bits: u8) -> Self {
+        self.will = Some((topic, payload, bits));
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut flags = u8::from(self.clean) << 1;
-        let mut body = text("MQTT");
+        let mut body = text(if self.level == 3 { "MQIsdp" } else { "MQTT" });
         let mut payload = text(self.client_id);
         if let Some((topic, message, bits)) = self.will {
             // `bits`: retain and QoS as in PUBLISH.
@@ -161,7 +175,7 @@ impl Connect {
 }
 
 /// A message as it arrived.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub first: u8,
     pub topic: String,
@@ -173,13 +187,24 @@ pub struct Message {
 pub struct Client {
     pub stream: TcpStream,
     pub level: u8,
+    /// Messages that came before an answer that was waited for.
+    early: VecDeque<(u8, Vec<u8>)>,
 }
 
 impl Client {
     pub async fn new(address: SocketAddr, level: u8) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, level }
+        Self::over(stream, level)
+    }
+
+    pub fn over(stream: TcpStream, level: u8) -> Self {
+        let early = VecDeque::new();
+        Self {
+            stream,
+            level,
+            early,
+        }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -191,6 +216,24 @@ impl Client {
 
     /// The next packet; `None` when the broker has closed the connection.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        match self.early.pop_front() {
+            Some(message) => Some(message),
+            None => self.next().await,
+        }
+    }
+
+    /// The next packet that is no message: messages may come before an answer, and are kept.
+    pub async fn reply(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            let (first, body) = self.next().await?;
+            if first >> 4 != 3 {
+                return Some((first, body));
+            }
+            self.early.push_back((first, body));
+        }
+    }
+
+    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(DEADLINE, self.read_frame())
             .await
             .expect("a packet in time")
@@ -209,6 +252,7 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.ok()?;
+        answer::read(self.level, first, &body);
         Some((first, body))
     }
 
@@ -238,7 +282,7 @@ impl Client {
     /// Publishes with QoS 1 and returns the reason code of PUBACK.
     pub async fn publish_acked(&mut self, bits: u8, topic: &str, payload: &str) -> u8 {
         self.publish(bits | 0b10, topic, payload).await;
-        let (first, body) = self.frame().await.expect("PUBACK");
+        let (first, body) = self.reply().await.expect("PUBACK");
         assert_eq!((first, &body[..2]), (0x40, &[0, 7][..]));
         body.get(2).copied().unwrap_or(0)
     }
@@ -254,7 +298,7 @@ impl Client {
         body.extend(text(filter));
         body.push(options);
         self.send(&packet(0x82, &body)).await;
-        let (first, body) = self.frame().await.expect("SUBACK");
+        let (first, body) = self.reply().await.expect("SUBACK");
         assert_eq!((first, &body[..2]), (0x90, &[0, 9][..]));
         *body.last().unwrap()
     }
@@ -266,26 +310,9 @@ impl Client {
     }
 
     pub fn parse(&self, first: u8, body: &[u8]) -> Message {
-        assert_eq!(first >> 4, 3, "no PUBLISH: {first:02x} {body:02x?}");
-        let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
-        let (topic, mut rest) = body[2..].split_at(length);
-        let mut packet_id = 0;
-        if first & 0b110 != 0 {
-            packet_id = u16::from_be_bytes([rest[0], rest[1]]);
-            rest = &rest[2..];
-        }
-        let mut properties = Vec::new();
-        if self.level == 5 {
-            let length = usize::from(rest[0]);
-            properties = rest[1..=length].to_vec();
-            rest = &rest[1 + length..];
-        }
-        Message {
-            first,
-            topic: String::from_utf8(topic.to_vec()).unwrap(),
-            packet_id,
-            properties,
-            payload: String::from_utf8(rest.to_vec()).unwrap(),
+        match answer::read(self.level, first, body) {
+            Answer::Publish(message, _) => message,
+            other => panic!("{other:02x?} instead of a message"),
         }
     }
 
