@@ -33,6 +33,8 @@ mod disk;
 mod entrance;
 pub mod error;
 mod figures;
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod health;
 mod histogram;
