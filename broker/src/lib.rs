@@ -35,6 +35,8 @@ pub mod engine;
 mod entrance;
 pub mod error;
 mod figures;
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod health;
 mod histogram;

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`chaos`] | clients, actors and the model for tests of the broker under stress |
 //! | [`poll`] | waiting for a condition, with a deadline |
 //! | [`tool`] | where programs are: ours, the system's, Python |
 //! | [`folder`] | a short temporary folder |
@@ -18,6 +19,7 @@
 //! Everything here panics with a sentence when it fails: it is test code, and a panic shows the
 //! logs of the processes that were running.
 
+pub mod chaos;
 pub mod folder;
 pub mod history;
 pub mod loopback;

@@ -211,7 +211,7 @@ impl Session {
                 .iter()
                 .map(|(filter, _)| filter.clone())
                 .collect();
-            for entry in found.entries.drain(..) {
+            for mut entry in found.entries.drain(..) {
                 let Some(stored) = entry.outgoing.stored else {
                     continue;
                 };
@@ -222,6 +222,11 @@ impl Session {
                 if entry.released {
                     state.window.restore_released(stored.packet_id, stored);
                 } else {
+                    if entry.outgoing.qos == QoS::ExactlyOnce {
+                        // It may have gone out before the broker died: no other member of its
+                        // shared subscription may get it.
+                        entry.outgoing.shared = None;
+                    }
                     // The limits may have been lowered meanwhile: they hold again from the next
                     // message on.
                     state.queue.push(entry.outgoing, Load::default());
