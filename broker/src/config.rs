@@ -9,17 +9,23 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::listeners::{self, ListenerConfig};
 
 /// The settings of a broker.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen for MQTT over TCP, 3.1.1 and 5.0. Port 0 takes a free one. Default
-    /// `127.0.0.1:1883`.
-    pub listen: SocketAddr,
-    /// Allow `listen` off loopback, where passwords cross the network in plain text. For private
-    /// networks, such as those of containers. Default false.
+    /// Where to listen for MQTT over TCP, 3.1.1 and 5.0; `none` for nowhere. Port 0 takes a free
+    /// one. Default `127.0.0.1:1883`.
+    #[serde(deserialize_with = "listeners::address_or_none")]
+    pub listen: Option<SocketAddr>,
+    /// Allow `listen`, and `listeners` without TLS, off loopback, where passwords cross the network
+    /// in plain text. For private networks, such as those of containers. Default false.
     pub insecure_listen: bool,
+    /// Further listeners, with TLS, WebSocket or a proxy before them. Default none.
+    pub listeners: Vec<ListenerConfig>,
+    /// How often the files of certificates are looked at for changes. 1 to 86,400, default 30.
+    pub certificate_check_seconds: u64,
     /// For development: clients without a user name have this role. Works on loopback only.
     /// Absent: every client must log in.
     pub anonymous: Option<Role>,
@@ -38,8 +44,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 1883))),
             insecure_listen: false,
+            listeners: Vec::new(),
+            certificate_check_seconds: 30,
             anonymous: None,
             root: TopicRoot::default(),
             data: None,
@@ -127,23 +135,20 @@ impl Config {
         if !(1..=86_400).contains(&self.sys_interval_seconds) {
             return Err(Error::SysInterval(self.sys_interval_seconds));
         }
-        let loopback = self.listen.ip().is_loopback();
-        if let Some(role) = self.anonymous {
-            if !loopback {
-                return Err(Error::AnonymousOffLoopback {
-                    listen: self.listen,
-                });
-            }
-            if matches!(role, Role::Publisher | Role::Joining) {
-                return Err(Error::AnonymousRole(role));
-            }
+        if !(1..=86_400).contains(&self.certificate_check_seconds) {
+            return Err(Error::CertificateCheck(self.certificate_check_seconds));
         }
-        if !loopback && !self.insecure_listen {
-            return Err(Error::Insecure {
-                listen: self.listen,
-            });
+        let listeners = listeners::all(self);
+        if listeners.is_empty() {
+            return Err(Error::NoListener);
         }
-        Ok(())
+        for (setting, listener) in listeners {
+            listener.check(&setting, self)?;
+        }
+        match self.anonymous {
+            Some(role @ (Role::Publisher | Role::Joining)) => Err(Error::AnonymousRole(role)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -160,12 +165,12 @@ mod tests {
             assert!(text.contains(key), "{text}");
         };
         check(
-            |c| c.listen = ([0, 0, 0, 0], 1883).into(),
+            |c| c.listen = Some(([0, 0, 0, 0], 1883).into()),
             "broker.insecure_listen",
         );
         check(
             |c| {
-                c.listen = ([0, 0, 0, 0], 1883).into();
+                c.listen = Some(([0, 0, 0, 0], 1883).into());
                 c.insecure_listen = true;
                 c.anonymous = Some(Role::Admin);
             },
@@ -177,7 +182,7 @@ mod tests {
             "broker.limits.queue_messages",
         );
         let open = Config {
-            listen: ([0, 0, 0, 0], 1883).into(),
+            listen: Some(([0, 0, 0, 0], 1883).into()),
             insecure_listen: true,
             ..Config::default()
         };

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::codec::packet::{Disconnect, Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
+use crate::counters::Refusal;
 use crate::entrance::Place;
 use crate::handshake::{TOPIC_ALIAS_MAXIMUM, Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
@@ -88,9 +89,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut decoder = Decoder::new(hub.limits().max_packet_bytes);
     let handshake = shake_hands(&mut transport, &mut decoder, peer, hub);
     let welcome = tokio::select! {
-        welcome = timeout(hub.limits().connect_timeout(), handshake) => welcome,
+        welcome = timeout_at(place.deadline.into(), handshake) => welcome,
         () = place.leave.cancelled() => {
             debug!("no CONNECT in time for the next client");
+            hub.counters().refuse_connection(Refusal::Crowded);
             return;
         }
         () = token.cancelled() => return,
@@ -115,7 +117,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             // Too late or not, there is nothing more to do for this client.
             let _ = timeout(LINGER, transport.close()).await;
         }
-        Err(_) => debug!("no CONNECT in time"),
+        Err(_) => {
+            debug!("no CONNECT in time");
+            hub.counters().refuse_connection(Refusal::TooSlow);
+        }
     }
 }
 

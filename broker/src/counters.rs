@@ -17,6 +17,52 @@ pub enum Drop {
     RetainedFull,
 }
 
+/// Why a connection was closed before CONNECT was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There were as many connections as there may be.
+    Full,
+    /// There were too many that had not finished CONNECT, and it was the one too many or the oldest.
+    Crowded,
+    /// Its address had too many connections within a minute.
+    TooOften,
+    /// It had not finished CONNECT in time.
+    TooSlow,
+    /// Its PROXY header was wrong, or it is no trusted proxy.
+    Proxy,
+    /// Its TLS handshake failed.
+    Tls,
+    /// Its HTTP request was no beginning of a WebSocket.
+    WebSocket,
+}
+
+impl Refusal {
+    /// All causes.
+    pub const ALL: [Self; 7] = [
+        Self::Full,
+        Self::Crowded,
+        Self::TooOften,
+        Self::TooSlow,
+        Self::Proxy,
+        Self::Tls,
+        Self::WebSocket,
+    ];
+
+    /// Its name in topics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Crowded => "crowded",
+            Self::TooOften => "too-often",
+            Self::TooSlow => "too-slow",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
 /// One number.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -61,6 +107,7 @@ pub struct Counters {
     /// Messages refused because the publisher may not write there.
     pub publishes_refused: Counter,
     dropped: [Counter; 5],
+    connections_refused: [Counter; Refusal::ALL.len()],
 }
 
 impl Counters {
@@ -74,6 +121,16 @@ impl Counters {
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(Counter::get).sum()
+    }
+
+    /// Connections closed before CONNECT was answered, for this cause.
+    #[must_use]
+    pub fn connections_refused(&self, cause: Refusal) -> u64 {
+        self.connections_refused[cause as usize].get()
+    }
+
+    pub(crate) fn refuse_connection(&self, cause: Refusal) {
+        self.connections_refused[cause as usize].add(1);
     }
 
     pub(crate) fn drop_messages(&self, cause: Drop, messages: u64) {

@@ -5,8 +5,9 @@
 //! |---|---|
 //! | [`config`], [`limits`] | the settings, and the bounds on what clients can take |
 //! | [`codec`] | packets, as bytes and as values |
-//! | `listener`, `descriptors` | accepting connections, and for how many there are file descriptors |
-//! | `entrance` | the connections that have not finished CONNECT |
+//! | [`listeners`], `listener`, `descriptors` | where it listens, accepting connections, and for how many there are file descriptors |
+//! | `layers`, [`proxy`], `tls`, `upgrade`, `websocket` | what lies between TCP and MQTT |
+//! | `entrance`, `arrivals` | the connections that have not finished CONNECT, and how many come a minute |
 //! | `transport` | a stream with its buffers |
 //! | `handshake`, `connection` | one client: its beginning, and all that follows |
 //! | `login`, [`identities`], [`credential`] | who a client is, and how that is kept |
@@ -18,8 +19,9 @@
 //! | [`error`] | why it can't start |
 //!
 //! What a client may do stands in `hostbus_wire::access`. Any number of brokers run in one process.
-//! Served are QoS 0 and 1, on plain TCP. Sessions and retained messages live in memory.
+//! Served are QoS 0 and 1, on TCP, TLS and WebSocket. Sessions and retained messages live in memory.
 
+mod arrivals;
 pub mod codec;
 pub mod config;
 mod connection;
@@ -31,27 +33,32 @@ pub mod error;
 mod handshake;
 mod hub;
 pub mod identities;
+mod layers;
 pub mod limits;
 mod listener;
+pub mod listeners;
 mod lock;
 mod login;
 mod message;
+pub mod proxy;
 mod queue;
 mod retained;
 mod session;
 mod subscriber;
 mod subscriptions;
 mod sys;
+mod tls;
 mod transport;
+mod upgrade;
+mod websocket;
 mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_daemon::{CancellationToken, Running};
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
 pub use config::Config;
 pub use credential::Credential;
@@ -59,6 +66,7 @@ pub use error::Error;
 pub use identities::Identities;
 
 use hub::Hub;
+use listeners::Listeners;
 use login::Logins;
 
 /// How long connections may take to end when the broker stops.
@@ -69,7 +77,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// far as that goes within some seconds.
 ///
 /// # Errors
-/// A setting is wrong, the data folder can't be used, the address is taken.
+/// A setting is wrong, a certificate or the data folder can't be used, an address is taken.
 pub async fn start(config: Config, token: CancellationToken) -> Result<Running<Error>, Error> {
     config.check()?;
     let identities = match &config.data {
@@ -92,28 +100,22 @@ pub async fn start_with(
     config.check()?;
     let configured = identities::configured(&config.identities)?;
     let logins = Logins::new(identities, configured, config.anonymous, &config.limits)?;
-    let bind = |source| Error::Bind {
-        listen: config.listen,
-        source,
-    };
-    let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
-    let address = listener.local_addr().map_err(bind)?;
+    let (listeners, addresses) = Listeners::bind(&config).await?;
     if let Some(role) = config.anonymous {
         warn!(?role, "anonymous clients are let in: for development only");
     }
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
-    info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins));
     let token = token.child_token();
-    let task = tokio::spawn(run(listener, hub, token.clone()));
-    Ok(Running::new("broker", vec![address], token, task))
+    let task = tokio::spawn(run(listeners, hub, token.clone()));
+    Ok(Running::new("broker", addresses, token, task))
 }
 
 /// Serves until `token` is cancelled and all connections have ended or their grace is over.
-async fn run(listener: TcpListener, hub: Arc<Hub>, token: CancellationToken) -> Result<(), Error> {
+async fn run(listeners: Listeners, hub: Arc<Hub>, token: CancellationToken) -> Result<(), Error> {
     let tracker = TaskTracker::new();
     tokio::join!(
-        listener::accept(listener, Arc::clone(&hub), tracker.clone(), token.clone()),
+        listeners.accept(Arc::clone(&hub), tracker.clone(), token.clone()),
         sys::tick(&hub, token.clone()),
     );
     tracker.close();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hostbus_broker::Error;
+use hostbus_broker::{Error, listeners};
 use hostbus_daemon::{CancellationToken, config::ConfigError, exit, logging, ready, shutdown};
 
 mod arguments;
@@ -31,9 +31,9 @@ async fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
     let token = CancellationToken::new();
-    let mut broker = hostbus_broker::start(settings.broker, token.clone()).await?;
-    if let (Some(file), Some(address)) = (&arguments.ready_file, broker.local_addr()) {
-        let object = serde_json::json!({ "mqtt": format!("mqtt://{address}") });
+    let mut broker = hostbus_broker::start(settings.broker.clone(), token.clone()).await?;
+    if let Some(file) = &arguments.ready_file {
+        let object = listeners::by_scheme(&settings.broker, broker.addresses());
         ready::write(file, &object)
             .with_context(|| format!("failed to write the ready file {}", file.display()))?;
     }

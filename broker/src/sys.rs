@@ -4,14 +4,15 @@
 //! version  uptime ("17 seconds")  clients/connected  clients/total (absent sessions included)
 //! messages/received  messages/sent  bytes/received  bytes/sent  subscriptions/count
 //! retained messages/count  publish/messages/dropped  publish/messages/dropped/<cause>
-//! publish/messages/refused (no right)  connects/refused
+//! publish/messages/refused (no right)  connects/refused (CONNECT answered with no)
+//! connections/refused/<cause> (closed before that)
 //! ```
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::counters::Drop;
+use crate::counters::{Drop, Refusal};
 use crate::hub::Hub;
 use crate::message::Message;
 
@@ -101,5 +102,21 @@ fn publish(hub: &Hub) {
     ];
     for (topic, value) in figures {
         hub.publish(Message::own(topic, value));
+    }
+    for cause in Refusal::ALL {
+        let refused = counters.connections_refused(cause);
+        hub.publish(Message::own(refused_topic(cause), refused.to_string()));
+    }
+}
+
+fn refused_topic(cause: Refusal) -> &'static str {
+    match cause {
+        Refusal::Full => "$SYS/broker/connections/refused/full",
+        Refusal::Crowded => "$SYS/broker/connections/refused/crowded",
+        Refusal::TooOften => "$SYS/broker/connections/refused/too-often",
+        Refusal::TooSlow => "$SYS/broker/connections/refused/too-slow",
+        Refusal::Proxy => "$SYS/broker/connections/refused/proxy",
+        Refusal::Tls => "$SYS/broker/connections/refused/tls",
+        Refusal::WebSocket => "$SYS/broker/connections/refused/websocket",
     }
 }

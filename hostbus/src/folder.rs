@@ -35,6 +35,15 @@ pub(crate) struct InUse {
 pub(crate) struct Endpoints {
     /// The bus, `mqtt://127.0.0.1:1883`.
     pub(crate) mqtt: String,
+    /// The bus through TLS, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mqtts: Option<String>,
+    /// The bus through a WebSocket, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ws: Option<String>,
+    /// The bus through a WebSocket in TLS, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wss: Option<String>,
     /// Redis, `unix:///…/redis.sock` or `redis://…`.
     pub(crate) redis: String,
     /// Where the topics begin.
@@ -266,6 +275,9 @@ mod tests {
         let (_temporary, folder) = folder();
         let endpoints = Endpoints {
             mqtt: "mqtt://127.0.0.1:1".to_owned(),
+            mqtts: None,
+            ws: None,
+            wss: None,
             redis: "unix:///x".to_owned(),
             root: TopicRoot::default(),
             site: "home".to_owned(),
