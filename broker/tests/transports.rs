@@ -188,6 +188,10 @@ async fn a_proxy_that_is_not_trusted_is_not_believed() {
     listener.trusted_proxies = Some(vec!["192.0.2.0/24".parse().unwrap()]);
     let (_broker, addresses) = listening(vec![listener]).await;
     let mut client = Client::new(addresses[0], 4).await;
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.200 1 2\r\n";
+    let bytes = [&header[..], &connect(4, "", "viewer").bytes()].concat();
+    // The broker may close before it has read this.
+    let _ = client.stream.write_all(&bytes).await;
     assert_eq!(client.frame().await, None);
 }
 
