@@ -43,7 +43,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
         match part {
             Part::Broker { ready_file } => {
                 let config = hostbus_broker::Config {
-                    listen: ([127, 0, 0, 1], 0).into(),
+                    listen: Some(([127, 0, 0, 1], 0).into()),
                     anonymous: Some(Role::Admin),
                     ..hostbus_broker::Config::default()
                 };

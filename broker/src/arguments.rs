@@ -24,6 +24,8 @@ Examples:
   hostbus-broker --listen 127.0.0.1:0 --anonymous admin --ready-file ready.json
       For development: a free port, no login, and a file that tells the port.
 
+TLS and WebSocket listeners stand in the file, as [[broker.listeners]] with address, transport
+(tcp, tls, ws, wss), certificate and key.
 Every setting can come from the file or the environment too: HOSTBUS_BROKER__LISTEN=127.0.0.1:1884";
 
 /// The MQTT broker of hostbus: 3.1.1 and 5.0 on one port
@@ -43,7 +45,7 @@ pub(crate) struct Serve {
     /// TOML file with the settings
     #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG")]
     config: Option<PathBuf>,
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port of plain MQTT; port 0 takes a free one, `none` is for listeners in the file only
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// Address and port where Prometheus gets the broker's figures over HTTP

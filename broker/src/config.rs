@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::listeners::{self, ListenerConfig};
 
 /// The settings of a broker.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,12 +18,17 @@ use crate::limits::Limits;
 pub struct Config {
     /// Which broker serves: `hostbus`, or `rumqttd` where that was built in. Default `hostbus`.
     pub engine: Engine,
-    /// Where to listen for MQTT over TCP, 3.1.1 and 5.0. Port 0 takes a free one. Default
-    /// `127.0.0.1:1883`.
-    pub listen: SocketAddr,
-    /// Allow `listen` off loopback, where passwords cross the network in plain text. For private
-    /// networks, such as those of containers. Default false.
+    /// Where to listen for MQTT over TCP, 3.1.1 and 5.0; `none` for nowhere. Port 0 takes a free
+    /// one. Default `127.0.0.1:1883`.
+    #[serde(deserialize_with = "listeners::address_or_none")]
+    pub listen: Option<SocketAddr>,
+    /// Allow `listen`, and `listeners` without TLS, off loopback, where passwords cross the network
+    /// in plain text. For private networks, such as those of containers. Default false.
     pub insecure_listen: bool,
+    /// Further listeners, with TLS, WebSocket or a proxy before them. Default none.
+    pub listeners: Vec<ListenerConfig>,
+    /// How often the files of certificates are looked at for changes. 1 to 86,400, default 30.
+    pub certificate_check_seconds: u64,
     /// For development: clients without a user name have this role. Works on loopback only.
     /// Absent: every client must log in.
     pub anonymous: Option<Role>,
@@ -55,8 +61,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             engine: Engine::default(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 1883))),
             insecure_listen: false,
+            listeners: Vec::new(),
+            certificate_check_seconds: 30,
             anonymous: None,
             root: TopicRoot::default(),
             data: None,
@@ -139,7 +147,7 @@ impl Config {
     /// # Errors
     /// The first setting that is wrong.
     pub fn check(&self) -> Result<(), Error> {
-        self.engine.check(self.listen)?;
+        self.engine.check(self)?;
         self.limits.check().map_err(|wrong| Error::Limit {
             key: wrong.key,
             value: wrong.value,
@@ -149,21 +157,18 @@ impl Config {
         if self.sys_interval_seconds > 86_400 {
             return Err(Error::SysInterval(self.sys_interval_seconds));
         }
-        let loopback = self.listen.ip().is_loopback();
-        if let Some(role) = self.anonymous {
-            if !loopback {
-                return Err(Error::AnonymousOffLoopback {
-                    listen: self.listen,
-                });
-            }
-            if matches!(role, Role::Publisher | Role::Joining) {
-                return Err(Error::AnonymousRole(role));
-            }
+        if !(1..=86_400).contains(&self.certificate_check_seconds) {
+            return Err(Error::CertificateCheck(self.certificate_check_seconds));
         }
-        if !loopback && !self.insecure_listen {
-            return Err(Error::Insecure {
-                listen: self.listen,
-            });
+        let listeners = listeners::all(self);
+        if listeners.is_empty() {
+            return Err(Error::NoListener);
+        }
+        for (setting, listener) in listeners {
+            listener.check(&setting, self)?;
+        }
+        if let Some(role @ (Role::Publisher | Role::Joining)) = self.anonymous {
+            return Err(Error::AnonymousRole(role));
         }
         match self.metrics_listen {
             Some(listen) if !listen.ip().is_loopback() && !self.insecure_metrics_listen => {
@@ -187,12 +192,12 @@ mod tests {
             assert!(text.contains(key), "{text}");
         };
         check(
-            |c| c.listen = ([0, 0, 0, 0], 1883).into(),
+            |c| c.listen = Some(([0, 0, 0, 0], 1883).into()),
             "broker.insecure_listen",
         );
         check(
             |c| {
-                c.listen = ([0, 0, 0, 0], 1883).into();
+                c.listen = Some(([0, 0, 0, 0], 1883).into());
                 c.insecure_listen = true;
                 c.anonymous = Some(Role::Admin);
             },
@@ -208,7 +213,7 @@ mod tests {
             "broker.limits.queue_messages",
         );
         let open = Config {
-            listen: ([0, 0, 0, 0], 1883).into(),
+            listen: Some(([0, 0, 0, 0], 1883).into()),
             insecure_listen: true,
             metrics_listen: Some(([0, 0, 0, 0], 0).into()),
             insecure_metrics_listen: true,

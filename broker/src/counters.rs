@@ -56,6 +56,52 @@ impl Drop {
     ];
 }
 
+/// Why a connection was closed before CONNECT was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There were as many connections as there may be.
+    Full,
+    /// There were too many that had not finished CONNECT, and it was the one too many or the oldest.
+    Crowded,
+    /// Its address had too many connections within a minute.
+    TooOften,
+    /// It had not finished CONNECT in time.
+    TooSlow,
+    /// Its PROXY header was wrong, or it is no trusted proxy.
+    Proxy,
+    /// Its TLS handshake failed.
+    Tls,
+    /// Its HTTP request was no beginning of a WebSocket.
+    WebSocket,
+}
+
+impl Refusal {
+    /// Each cause with its name in public and its topic below `$SYS/broker/`.
+    const ALL: [(Self, &'static str, &'static [&'static str]); 7] = [
+        (Self::Full, "full", &["connections/refused/full"]),
+        (Self::Crowded, "crowded", &["connections/refused/crowded"]),
+        (
+            Self::TooOften,
+            "too_often",
+            &["connections/refused/too-often"],
+        ),
+        (Self::TooSlow, "too_slow", &["connections/refused/too-slow"]),
+        (Self::Proxy, "proxy", &["connections/refused/proxy"]),
+        (Self::Tls, "tls", &["connections/refused/tls"]),
+        (
+            Self::WebSocket,
+            "websocket",
+            &["connections/refused/websocket"],
+        ),
+    ];
+
+    /// Its name in public.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
 /// One number.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -110,6 +156,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[doc = $help])+ pub $field: Counter,)+
             dropped: [Counter; Drop::ALL.len()],
+            connections_refused: [Counter; Refusal::ALL.len()],
             /// How long it takes to find a message's subscribers; some of the messages are timed.
             pub(crate) matching: Histogram,
         }
@@ -184,6 +231,16 @@ impl Counters {
         self.dropped.iter().map(Counter::get).sum()
     }
 
+    /// Connections closed before CONNECT was answered, for this cause.
+    #[must_use]
+    pub fn connections_refused(&self, cause: Refusal) -> u64 {
+        self.connections_refused[cause as usize].get()
+    }
+
+    pub(crate) fn refuse_connection(&self, cause: Refusal) {
+        self.connections_refused[cause as usize].add(1);
+    }
+
     pub(crate) fn drop_messages(&self, cause: Drop, messages: u64) {
         self.dropped[cause as usize].add(messages);
     }
@@ -227,6 +284,14 @@ impl Counters {
             topics,
             value: self.dropped(cause),
         }));
+        figures.extend(Refusal::ALL.into_iter().map(|(cause, name, topics)| Figure {
+            name: "connections_refused",
+            cause: Some(name),
+            kind: Kind::Counter,
+            help: "Connections that were closed before their CONNECT was answered, by cause.",
+            topics,
+            value: self.connections_refused(cause),
+        }));
         figures
     }
 }
@@ -238,6 +303,10 @@ mod tests {
     #[test]
     fn every_cause_has_its_place() {
         for (place, (cause, name, topics)) in Drop::ALL.into_iter().enumerate() {
+            assert_eq!(place, cause as usize, "{name}");
+            assert!(topics[0].ends_with(&name.replace('_', "-")), "{name}");
+        }
+        for (place, (cause, name, topics)) in Refusal::ALL.into_iter().enumerate() {
             assert_eq!(place, cause as usize, "{name}");
             assert!(topics[0].ends_with(&name.replace('_', "-")), "{name}");
         }

@@ -38,14 +38,21 @@ pub enum Error {
         /// The address.
         listen: SocketAddr,
     },
+    /// An engine that knows one kind of listener.
+    #[error(
+        "broker.engine `rumqttd` listens on broker.listen only: set it to an address, and leave broker.listeners empty"
+    )]
+    EngineListeners,
     /// The engine ended while it should serve.
     #[error("the {0} of rumqttd died, and the broker with it; start it again")]
     EngineDied(&'static str),
     /// Plain text would be readable on the network.
     #[error(
-        "broker.listen is {listen}: passwords would cross the network in plain text; listen on a loopback address, or set broker.insecure_listen = true where the network itself is private"
+        "{setting} is {listen}: passwords would cross the network in plain text; listen on a loopback address or with TLS, or set broker.insecure_listen = true where the network itself is private"
     )]
     Insecure {
+        /// Where it stands.
+        setting: String,
         /// The address.
         listen: SocketAddr,
     },
@@ -58,8 +65,10 @@ pub enum Error {
         listen: SocketAddr,
     },
     /// Anonymous clients are for development only.
-    #[error("broker.anonymous works on a loopback address only, broker.listen is {listen}")]
+    #[error("broker.anonymous works on a loopback address only, {setting} is {listen}")]
     AnonymousOffLoopback {
+        /// Where it stands.
+        setting: String,
         /// The address.
         listen: SocketAddr,
     },
@@ -69,8 +78,10 @@ pub enum Error {
     )]
     AnonymousRole(Role),
     /// The address can't be had.
-    #[error("failed to listen on {listen} (broker.listen): {source}")]
+    #[error("failed to listen on {listen} ({setting}): {source}")]
     Bind {
+        /// Where it stands.
+        setting: String,
         /// The address.
         listen: SocketAddr,
         /// What the system said.
@@ -83,6 +94,30 @@ pub enum Error {
         listen: SocketAddr,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A broker that nobody could reach.
+    #[error("broker.listen is none and broker.listeners is empty: nobody could connect")]
+    NoListener,
+    /// A setting of a listener that makes no sense.
+    #[error("{setting}: {problem}")]
+    Listener {
+        /// Where it stands.
+        setting: String,
+        /// What is wrong, and what was expected.
+        problem: &'static str,
+    },
+    /// The interval of looking at certificates lies outside its range.
+    #[error("broker.certificate_check_seconds is {0}, expected 1 to 86400")]
+    CertificateCheck(u64),
+    /// A file of a certificate, or a key, can't be used.
+    #[error("{setting}: failed to use {}: {problem}", path.display())]
+    Certificate {
+        /// Where it stands.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The data folder or the file in it can't be used.
     #[error("failed to open {}: {source}", path.display())]
@@ -153,10 +188,15 @@ impl Error {
                 | Self::SysInterval(_)
                 | Self::EngineMissing
                 | Self::EngineOffLoopback { .. }
+                | Self::EngineListeners
                 | Self::Insecure { .. }
                 | Self::InsecureMetrics { .. }
                 | Self::AnonymousOffLoopback { .. }
                 | Self::AnonymousRole(_)
+                | Self::NoListener
+                | Self::Listener { .. }
+                | Self::CertificateCheck(_)
+                | Self::Certificate { .. }
                 | Self::Identity { .. }
                 | Self::Secret { .. }
         )

@@ -5,8 +5,9 @@
 //! |---|---|
 //! | [`config`], [`limits`] | the settings, and the bounds on what clients can take |
 //! | [`codec`] | packets, as bytes and as values |
-//! | `listener`, `descriptors` | accepting connections, and for how many there are file descriptors |
-//! | `entrance` | the connections that have not finished CONNECT |
+//! | [`listeners`], `listener`, `descriptors` | where it listens, accepting connections, and for how many there are file descriptors |
+//! | `layers`, [`proxy`], `tls`, `upgrade`, `websocket` | what lies between TCP and MQTT |
+//! | `entrance`, `arrivals` | the connections that have not finished CONNECT, and how many come a minute |
 //! | `transport` | a stream with its buffers |
 //! | `handshake`, `connection` | one client: its beginning, and all that follows |
 //! | `login`, [`identities`], [`credential`] | who a client is, and how that is kept |
@@ -24,6 +25,7 @@
 //! With a data folder, persistent sessions, retained messages and what was acknowledged for them
 //! survive the broker, however it ends.
 
+mod arrivals;
 pub mod codec;
 pub mod config;
 mod connection;
@@ -42,8 +44,10 @@ mod health;
 mod histogram;
 mod hub;
 pub mod identities;
+mod layers;
 pub mod limits;
 mod listener;
+pub mod listeners;
 mod load;
 mod lock;
 mod login;
@@ -51,6 +55,7 @@ mod message;
 mod metrics;
 mod process;
 mod prometheus;
+pub mod proxy;
 mod queue;
 mod retained;
 mod session;
@@ -58,7 +63,10 @@ mod shared;
 mod subscriber;
 mod subscriptions;
 mod sys;
+mod tls;
 mod transport;
+mod upgrade;
+mod websocket;
 mod window;
 
 use std::path::PathBuf;
@@ -77,6 +85,7 @@ pub use identities::Identities;
 
 use disk::{Disk, Loaded};
 use hub::Hub;
+use listeners::Listeners;
 use login::Logins;
 
 /// How long connections may take to end when the broker stops.
@@ -88,7 +97,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// for Prometheus where `config.metrics_listen` is set.
 ///
 /// # Errors
-/// A setting is wrong, the data folder can't be used, the address is taken.
+/// A setting is wrong, a certificate or the data folder can't be used, an address is taken.
 pub async fn start(config: Config, token: CancellationToken) -> Result<Running<Error>, Error> {
     config.check()?;
     let identities = match &config.data {
@@ -118,13 +127,7 @@ pub async fn start_with(
     if config.engine == engine::Engine::Rumqttd {
         return engine::rumqttd::start(config, logins, &token).await;
     }
-    let bind = |source| Error::Bind {
-        listen: config.listen,
-        source,
-    };
-    let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
-    let address = listener.local_addr().map_err(bind)?;
-    let mut addresses = vec![address];
+    let (listeners, mut addresses) = Listeners::bind(&config).await?;
     let metrics = match config.metrics_listen {
         Some(listen) => {
             let bind = |source| Error::BindMetrics { listen, source };
@@ -146,10 +149,9 @@ pub async fn start_with(
             None
         }
     };
-    info!(%address, "listening for MQTT 3.1.1 and 5.0");
     let hub = Arc::new(Hub::new(config, logins, disk));
     let token = token.child_token();
-    let task = tokio::spawn(run(listener, metrics, hub, token.clone()));
+    let task = tokio::spawn(run(listeners, metrics, hub, token.clone()));
     Ok(Running::new("broker", addresses, token, task))
 }
 
@@ -166,7 +168,7 @@ async fn open_disk(data: PathBuf) -> Result<(Disk, Loaded), Error> {
 
 /// Serves until `token` is cancelled and all connections have ended or their grace is over.
 async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     metrics: Option<TcpListener>,
     hub: Arc<Hub>,
     token: CancellationToken,
@@ -178,7 +180,7 @@ async fn run(
         }
     };
     tokio::join!(
-        listener::accept(listener, Arc::clone(&hub), tracker.clone(), token.clone()),
+        listeners.accept(Arc::clone(&hub), tracker.clone(), token.clone()),
         sys::tick(&hub, token.clone()),
         metrics,
     );

@@ -20,8 +20,15 @@ pub struct Limits {
     /// Such connections from one IPv4 address or IPv6 /64 network, loopback included. 1 to
     /// 1,000,000, default 1,024. As above.
     pub max_connecting_per_address: usize,
-    /// Time from the TCP connection to the end of CONNECT, authentication included. 1 to 600,
-    /// default 10. At the limit the connection is closed.
+    /// Connections a minute from one IPv4 address or IPv6 /64 network, loopback included, whether
+    /// they log in or not. 1 to 1,000,000, default 30,000. All of a minute may come at once, then
+    /// they come evenly; one too many is closed at once. The default lets 10,000 nodes behind one
+    /// address, as of a NAT, connect three times each within a minute after a restart; where
+    /// clients come from the internet, one at a time, 60 is plenty.
+    pub connects_per_minute_per_address: u32,
+    /// Time from the TCP connection to the end of CONNECT; PROXY header, TLS handshake, HTTP
+    /// request and authentication included. 1 to 600, default 10. At the limit the connection is
+    /// closed.
     pub connect_timeout_seconds: u64,
     /// The longest packet from a client, its fixed header not counted. 256 to 268,435,455, default
     /// 1,048,576. A longer one ends the connection (5.0: packet too large) before it arrives.
@@ -95,6 +102,7 @@ impl Default for Limits {
             max_connections: 16_000,
             max_connecting: 2_048,
             max_connecting_per_address: 1_024,
+            connects_per_minute_per_address: 30_000,
             connect_timeout_seconds: 10,
             max_packet_bytes: 1024 * 1024,
             max_subscriptions: 1_000,
@@ -138,12 +146,18 @@ impl Limits {
     /// # Errors
     /// The first limit that lies outside its range.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let rows: [(&'static str, u64, u64, u64); 23] = [
+        let rows: [(&'static str, u64, u64, u64); 24] = [
             ("max_connections", self.max_connections as u64, 1, 1_000_000),
             ("max_connecting", self.max_connecting as u64, 1, 1_000_000),
             (
                 "max_connecting_per_address",
                 self.max_connecting_per_address as u64,
+                1,
+                1_000_000,
+            ),
+            (
+                "connects_per_minute_per_address",
+                self.connects_per_minute_per_address.into(),
                 1,
                 1_000_000,
             ),

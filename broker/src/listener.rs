@@ -1,17 +1,23 @@
-//! Accepts connections, up to the limits for all of them and for newcomers, and gives each its task.
+//! Accepts connections of one listener, up to the limits for all of them and for newcomers, and
+//! gives each its task.
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::connection;
-use crate::entrance::Entrance;
+use crate::counters::Refusal;
+use crate::entrance::{self, Entrance};
 use crate::hub::Hub;
+use crate::layers::{Failure, Layers, Stream};
+use crate::lock::Held as _;
 
 /// The wait after a connection could not be accepted, as when all file descriptors are in use.
 const WAIT_AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -19,16 +25,28 @@ const WAIT_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// Trouble is logged again when there was none of its kind for so long.
 const CALM: Duration = Duration::from_secs(60);
 
+/// What a listener's connections go through, and where they come to.
+pub(crate) struct Place {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) layers: Arc<Layers>,
+}
+
 /// Accepts on `listener` until `token` is cancelled; the connections are in `tracker`.
 pub(crate) async fn accept(
     listener: TcpListener,
-    hub: Arc<Hub>,
+    at: Place,
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
+    let Place {
+        hub,
+        entrance,
+        layers,
+    } = at;
     let limits = hub.limits();
-    let entrance = Arc::new(Entrance::new(limits));
     let (mut failing, mut full, mut crowded) = <(Trouble, Trouble, Trouble)>::default();
+    let unfit = Arc::new(Mutex::new(Trouble::default()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,21 +67,23 @@ pub(crate) async fn accept(
         let counters = hub.counters();
         counters.connections_total.add(1);
         if counters.connections.get() >= limits.max_connections as u64 {
+            counters.refuse_connection(Refusal::Full);
             if full.is_news(now) {
                 warn!(limit = limits.max_connections, "too many connections");
             }
             continue;
         }
-        let Some(place) = entrance.enter(peer.ip(), now) else {
-            if crowded.is_news(now) {
-                warn!(
-                    address = %peer.ip(),
-                    limit = limits.max_connecting,
-                    limit_per_address = limits.max_connecting_per_address,
-                    "too many connections before CONNECT"
-                );
+        // A proxy's own address says nothing about its clients.
+        let address = layers.proxies.is_none().then(|| peer.ip());
+        let place = match entrance.enter(address, now) {
+            Ok(place) => place,
+            Err(cause) => {
+                counters.refuse_connection(cause);
+                if crowded.is_news(now) {
+                    tell_crowd(peer, &hub, cause);
+                }
+                continue;
             }
-            continue;
         };
         // Without it small packets would wait for the client's TCP acknowledgement.
         if stream.set_nodelay(true).is_err() {
@@ -71,10 +91,111 @@ pub(crate) async fn accept(
         }
         let held = Held::new(&hub);
         let token = token.clone();
+        if layers.is_bare() {
+            let serve = async move {
+                connection::serve(stream, peer, &held.0, place, token).await;
+            };
+            tracker.spawn(serve);
+            continue;
+        }
+        let newcomer = Newcomer {
+            stream,
+            peer,
+            place,
+            layers: Arc::clone(&layers),
+            unfit: Arc::clone(&unfit),
+        };
         let serve = async move {
-            connection::serve(stream, peer, &held.0, place, token).await;
+            // In a box of its own, so that it takes no memory once it is done.
+            let span = info_span!("newcomer", %peer, client = tracing::field::Empty);
+            let entering = newcomer.enter(&held.0, token.clone()).instrument(span);
+            let entered = Box::pin(entering).await;
+            if let Some((stream, client, place)) = entered {
+                connection::serve(stream, client, &held.0, place, token).await;
+            }
         };
         tracker.spawn(serve);
+    }
+}
+
+/// A connection that is not yet MQTT's.
+struct Newcomer {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: entrance::Place,
+    layers: Arc<Layers>,
+    unfit: Arc<Mutex<Trouble>>,
+}
+
+impl Newcomer {
+    /// Goes through the layers. MQTT's stream and the client's address, if it got through in time.
+    async fn enter(
+        mut self,
+        hub: &Arc<Hub>,
+        token: CancellationToken,
+    ) -> Option<(Box<dyn Stream>, SocketAddr, entrance::Place)> {
+        let layers = Arc::clone(&self.layers);
+        let max_packet_bytes = hub.limits().max_packet_bytes;
+        let (deadline, leave) = (self.place.deadline, self.place.leave.clone());
+        let counters = hub.counters();
+        let pass = async {
+            let client = layers.address(&mut self.stream, self.peer).await?;
+            if layers.proxies.is_some() {
+                Span::current().record("client", tracing::field::display(client));
+                let told = self.place.belongs_to(client.ip(), Instant::now());
+                if let Err(cause) = told {
+                    if self.unfit.held().is_news(Instant::now()) {
+                        tell_crowd(client, hub, cause);
+                    }
+                    counters.refuse_connection(cause);
+                    return Ok(None);
+                }
+            }
+            let stream = layers.open(self.stream, max_packet_bytes).await?;
+            Ok(Some((stream, client, self.place)))
+        };
+        let passed = tokio::select! {
+            passed = timeout_at(deadline.into(), pass) => passed,
+            () = leave.cancelled() => {
+                debug!("not ready in time for the next client");
+                counters.refuse_connection(Refusal::Crowded);
+                return None;
+            }
+            () = token.cancelled() => return None,
+        };
+        match passed {
+            Ok(Ok(passed)) => passed,
+            Ok(Err(Failure { cause, error })) => {
+                counters.refuse_connection(cause);
+                // One that looks into the log for its own client finds the first one there.
+                if self.unfit.held().is_news(Instant::now()) {
+                    info!(cause = cause.name(), %error, "connection refused");
+                } else {
+                    debug!(cause = cause.name(), %error, "connection refused");
+                }
+                None
+            }
+            Err(_) => {
+                debug!("not ready in time");
+                counters.refuse_connection(Refusal::TooSlow);
+                None
+            }
+        }
+    }
+}
+
+fn tell_crowd(client: SocketAddr, hub: &Hub, cause: Refusal) {
+    let (limits, address) = (hub.limits(), client.ip());
+    if cause == Refusal::TooOften {
+        let limit = limits.connects_per_minute_per_address;
+        warn!(%address, limit, "too many connections a minute from one address");
+    } else {
+        warn!(
+            %address,
+            limit = limits.max_connecting,
+            limit_per_address = limits.max_connecting_per_address,
+            "too many connections before CONNECT"
+        );
     }
 }
 

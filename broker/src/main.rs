@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hostbus_broker::Error;
+use hostbus_broker::{Error, listeners};
 use hostbus_daemon::{CancellationToken, config::ConfigError, exit, logging, ready, shutdown};
 
 mod arguments;
@@ -36,11 +36,11 @@ fn run(arguments: &Serve) -> Result<()> {
 
 async fn serve(settings: Settings, arguments: &Serve) -> Result<()> {
     let token = CancellationToken::new();
-    let has_metrics = settings.broker.metrics_listen.is_some();
+    let config = settings.broker.clone();
     let mut broker = hostbus_broker::start(settings.broker, token.clone()).await?;
-    if let (Some(file), Some(address)) = (&arguments.ready_file, broker.local_addr()) {
-        let mut object = serde_json::json!({ "mqtt": format!("mqtt://{address}") });
-        if let (true, Some(address)) = (has_metrics, broker.addresses().last()) {
+    if let Some(file) = &arguments.ready_file {
+        let mut object = listeners::by_scheme(&config, broker.addresses());
+        if let (Some(_), Some(address)) = (config.metrics_listen, broker.addresses().last()) {
             object["metrics"] = format!("http://{address}/metrics").into();
         }
         ready::write(file, &object)

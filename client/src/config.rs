@@ -12,8 +12,12 @@ use crate::error::ClientError;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BusConfig {
-    /// Where the broker listens: `mqtt://host[:port]`, port 1883 unless given.
+    /// Where the broker listens: `mqtt://host[:port]`, port 1883 unless given, or
+    /// `mqtts://host[:port]` for TLS, port 8883 unless given.
     pub url: String,
+    /// PEM file of those who may have signed the certificate of an `mqtts` broker; absent: those
+    /// that the system trusts.
+    pub ca_file: Option<PathBuf>,
     /// The user name; absent for a broker that takes anonymous clients.
     pub user: Option<String>,
     /// The password.
@@ -33,6 +37,7 @@ impl Default for BusConfig {
     fn default() -> Self {
         Self {
             url: "mqtt://127.0.0.1:1883".to_owned(),
+            ca_file: None,
             user: None,
             password: None,
             password_file: None,
@@ -48,6 +53,7 @@ impl Default for BusConfig {
 pub(crate) struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
+    pub(crate) tls: bool,
 }
 
 impl BusConfig {
@@ -56,10 +62,14 @@ impl BusConfig {
             url: without_credentials(&self.url),
             reason,
         };
-        let rest = self
-            .url
-            .strip_prefix("mqtt://")
-            .ok_or_else(|| wrong("it must begin with mqtt://, the only transport so far"))?;
+        let (tls, rest) = match self.url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => return Err(wrong("it must begin with mqtt:// or mqtts://")),
+        };
+        if self.ca_file.is_some() && !tls {
+            return Err(wrong("bus.ca_file is for mqtts:// only"));
+        }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '@', '?', '#']) {
             return Err(wrong(
@@ -82,6 +92,7 @@ impl BusConfig {
             return Err(wrong("the host is missing"));
         }
         let port = match port {
+            None if tls => 8883,
             None => 1883,
             Some(port) => port
                 .parse()
@@ -90,6 +101,7 @@ impl BusConfig {
         Ok(Endpoint {
             host: host.to_owned(),
             port,
+            tls,
         })
     }
 
@@ -140,27 +152,30 @@ mod tests {
 
     #[test]
     fn an_address_has_a_host_and_perhaps_a_port() {
-        let check = |url: &str, host: &str, port: u16| {
+        let check = |url: &str, host: &str, port: u16, tls: bool| {
             assert_eq!(
                 endpoint(url),
                 Ok(Endpoint {
                     host: host.to_owned(),
-                    port
+                    port,
+                    tls
                 }),
                 "{url}"
             );
         };
-        check("mqtt://127.0.0.1:1884", "127.0.0.1", 1884);
-        check("mqtt://broker", "broker", 1883);
-        check("mqtt://[::1]:9/", "::1", 9);
-        check("mqtt://[::1]", "::1", 1883);
+        check("mqtt://127.0.0.1:1884", "127.0.0.1", 1884, false);
+        check("mqtt://broker", "broker", 1883, false);
+        check("mqtts://broker", "broker", 8883, true);
+        check("mqtt://[::1]:9/", "::1", 9, false);
+        check("mqtt://[::1]", "::1", 1883, false);
     }
 
     #[test]
     fn a_wrong_address_says_what_is_wrong() {
         for (url, reason) in [
             ("127.0.0.1:1883", "begin with mqtt://"),
-            ("mqtts://x", "begin with mqtt://"),
+            ("mqtts:x", "begin with mqtt://"),
+            ("wss://x", "begin with mqtt://"),
             ("mqtt://u:p@x", "their own keys"),
             ("mqtt://", "host is missing"),
             ("mqtt://x:99999", "no number up to 65535"),

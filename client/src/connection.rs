@@ -7,7 +7,7 @@ use hostbus_daemon::Backoff;
 use hostbus_wire::QoS;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, Packet,
-    SubscribeFilter, SubscribeReasonCode,
+    SubscribeFilter, SubscribeReasonCode, Transport,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::config::BusConfig;
 use crate::error::ClientError;
+use crate::tls::{Failure, Tunnel};
 
 /// The largest packet we take, in bytes. A packet beyond it breaks the connection, and a retained one
 /// would do so again at each return, so this lies far above what brokers let pass by default.
@@ -107,7 +108,15 @@ impl Connection {
             .client_id
             .clone()
             .unwrap_or_else(|| format!("hostbus-{}-{:08x}", options.component, random()));
-        let mut mqtt = MqttOptions::new(client_id, endpoint.host, endpoint.port);
+        let mut tunnel = None;
+        let mut mqtt = if endpoint.tls {
+            let tunnel = tunnel.insert(Tunnel::open(endpoint, config.ca_file.as_deref())?);
+            let mut mqtt = MqttOptions::new(client_id, tunnel.path(), 0);
+            mqtt.set_transport(Transport::Unix);
+            mqtt
+        } else {
+            MqttOptions::new(client_id, endpoint.host, endpoint.port)
+        };
         mqtt.set_keep_alive(Duration::from_secs(
             config.keep_alive_seconds.clamp(5, 3600).into(),
         ))
@@ -137,8 +146,20 @@ impl Connection {
             component: options.component,
             url: config.url.clone(),
             last_error: None,
+            tls_failure: tunnel.as_ref().map(Tunnel::failure),
         };
-        let task = tokio::spawn(driver.run(token.clone()));
+        let run = token.clone();
+        let task = tokio::spawn(async move {
+            let Some(tunnel) = tunnel else {
+                return driver.run(run).await;
+            };
+            let carrying = run.child_token();
+            let driven = async {
+                driver.run(run).await;
+                carrying.cancel();
+            };
+            tokio::join!(driven, tunnel.run(carrying.clone()));
+        });
         Ok(Self {
             events,
             sender: Sender {
@@ -276,6 +297,8 @@ struct Driver {
     component: String,
     url: String,
     last_error: Option<String>,
+    /// Why the broker can't be reached through TLS.
+    tls_failure: Option<Failure>,
 }
 
 impl Driver {
@@ -363,7 +386,8 @@ impl Driver {
     }
 
     async fn lost(&mut self, error: &ConnectionError) {
-        let text = explain(error);
+        let told = self.tls_failure.as_ref().and_then(Failure::take);
+        let text = told.unwrap_or_else(|| explain(error));
         if self.last_error.as_ref() != Some(&text) {
             warn!(
                 url = self.url,

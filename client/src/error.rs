@@ -1,12 +1,14 @@
 //! What can go wrong on the way to the bus.
 
+use std::path::PathBuf;
+
 use hostbus_daemon::secret::SecretError;
 use thiserror::Error;
 
 /// Why the bus could not be used.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The address of the bus is no `mqtt://host[:port]`.
+    /// The address of the bus is no `mqtt://host[:port]` or `mqtts://host[:port]`.
     #[error("`{url}` is no address of a bus (bus.url): {reason}")]
     Url {
         /// What was given.
@@ -14,6 +16,17 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The file of those whose signature is taken can't be used.
+    #[error("failed to use {} (bus.ca_file): {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS can't be used here.
+    #[error("failed to prepare TLS: {0}")]
+    Tls(String),
     /// The password can't be read.
     #[error(transparent)]
     Secret(#[from] SecretError),

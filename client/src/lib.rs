@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`config`] | the `[bus]` section |
 //! | [`connection`] | the connection itself, its events and its sender |
+//! | `tls` | TLS to the broker |
 //! | [`error`] | what can go wrong |
 //!
 //! Every connection is a new session: nothing is queued for an absent client, and nothing that
@@ -14,6 +15,7 @@
 pub mod config;
 pub mod connection;
 pub mod error;
+mod tls;
 
 pub use config::BusConfig;
 pub use connection::{Connection, Event, Message, Options, Sender, Will};

@@ -80,9 +80,12 @@ pub(crate) struct BusArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Another bus: mqtt://host:port.
+    /// Another bus: mqtt://host:port or mqtts://host:port.
     #[arg(long, value_name = "URL", requires = "user")]
     pub(crate) url: Option<String>,
+    /// PEM file of those who sign the certificate of an mqtts:// bus [default: the system's].
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// User name on the bus [default: viewer].
     #[arg(long)]
     pub(crate) user: Option<String>,

@@ -38,6 +38,15 @@ pub(crate) struct Endpoints {
     /// The broker's figures for Prometheus, `http://127.0.0.1:9641/metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metrics: Option<String>,
+    /// The bus through TLS, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mqtts: Option<String>,
+    /// The bus through a WebSocket, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ws: Option<String>,
+    /// The bus through a WebSocket in TLS, if it has such a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wss: Option<String>,
     /// Redis, `unix:///…/redis.sock` or `redis://…`.
     pub(crate) redis: String,
     /// Where the topics begin.
@@ -270,6 +279,9 @@ mod tests {
         let endpoints = Endpoints {
             mqtt: "mqtt://127.0.0.1:1".to_owned(),
             metrics: None,
+            mqtts: None,
+            ws: None,
+            wss: None,
             redis: "unix:///x".to_owned(),
             root: TopicRoot::default(),
             site: "home".to_owned(),

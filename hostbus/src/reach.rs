@@ -19,6 +19,7 @@ pub(crate) fn bus(args: &BusArgs) -> anyhow::Result<BusConfig> {
     let mut bus = BusConfig::default();
     if let Some(url) = &args.url {
         bus.url.clone_from(url);
+        bus.ca_file.clone_from(&args.ca_file);
         bus.user.clone_from(&args.user);
         bus.password_file.clone_from(&args.password_file);
         bus.root = args.root.clone().unwrap_or_default();

@@ -31,9 +31,12 @@ pub(crate) struct Args {
     /// The settings file, TOML
     #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG")]
     config: Option<PathBuf>,
-    /// The bus, mqtt://host[:port]
+    /// The bus, mqtt://host[:port] or mqtts://host[:port]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// PEM file of those who sign the certificate of an mqtts:// bus [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The user on the bus
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -58,9 +61,11 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
         let file = args.password_file.as_ref().map(|path| path.display());
+        let ca_file = args.ca_file.as_ref().map(|path| path.display());
         let settings = Loader::new()
             .file(args.config.as_deref())
             .flag("--url", "bus.url", args.url.as_ref())
+            .flag("--ca-file", "bus.ca_file", ca_file)
             .flag("--user", "bus.user", args.user.as_ref())
             .flag("--password-file", "bus.password_file", file)
             .flag("--redis", "redis.url", args.redis.as_ref())

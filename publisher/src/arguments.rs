@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Where the bus is [default: mqtt://127.0.0.1:1883]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// PEM file of those who sign the certificate of an mqtts:// bus [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// User name on the bus
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -76,11 +79,13 @@ impl Arguments {
     /// The settings, with the flags on top.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let password_file = self.password_file.as_ref().map(|file| file.display());
+        let ca_file = self.ca_file.as_ref().map(|file| file.display());
         Loader::new()
             .file(self.config.as_deref())
             .flag("--site", "publisher.site", self.site.as_ref())
             .flag("--node", "publisher.node", self.node.as_ref())
             .flag("--url", "bus.url", self.url.as_ref())
+            .flag("--ca-file", "bus.ca_file", ca_file)
             .flag("--user", "bus.user", self.user.as_ref())
             .flag("--password-file", "bus.password_file", password_file)
             .flag("--interval", "publisher.interval_seconds", self.interval)

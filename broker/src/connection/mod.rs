@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::codec::reason::Reason;
 use crate::codec::{DecodeError, Decoder, writer};
-use crate::counters::Tally;
+use crate::counters::{Refusal, Tally};
 use crate::entrance::Place;
 use crate::handshake::{Unwelcome, Welcome, shake_hands};
 use crate::hub::Hub;
@@ -104,9 +104,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut decoder = Decoder::new(hub.limits().max_packet_bytes);
     let handshake = shake_hands(&mut transport, &mut decoder, peer, hub).instrument(span.clone());
     let welcome = tokio::select! {
-        welcome = timeout(hub.limits().connect_timeout(), handshake) => welcome,
+        welcome = timeout_at(place.deadline.into(), handshake) => welcome,
         () = place.leave.cancelled() => {
             debug!(parent: &span, "no CONNECT in time for the next client");
+            hub.counters().refuse_connection(Refusal::Crowded);
             return;
         }
         () = token.cancelled() => return,
@@ -135,7 +136,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             let written_bytes = transport.close(LINGER).await;
             hub.counters().bytes_sent.add(written_bytes);
         }
-        Err(_) => debug!(parent: &span, "no CONNECT in time"),
+        Err(_) => {
+            debug!(parent: &span, "no CONNECT in time");
+            hub.counters().refuse_connection(Refusal::TooSlow);
+        }
     }
 }
 

@@ -3,10 +3,9 @@
 #[cfg(feature = "rumqttd")]
 pub(crate) mod rumqttd;
 
-use std::net::SocketAddr;
-
 use serde::Deserialize;
 
+use crate::config::Config;
 use crate::error::Error;
 
 /// The setting `broker.engine`.
@@ -41,13 +40,18 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Checks that this engine is there and may listen on `listen`.
-    pub(crate) fn check(self, listen: SocketAddr) -> Result<(), Error> {
-        match self {
-            Self::Hostbus => Ok(()),
-            Self::Rumqttd if !cfg!(feature = "rumqttd") => Err(Error::EngineMissing),
-            Self::Rumqttd if !listen.ip().is_loopback() => Err(Error::EngineOffLoopback { listen }),
-            Self::Rumqttd => Ok(()),
+    /// Checks that this engine is there and may listen where `config` says.
+    pub(crate) fn check(self, config: &Config) -> Result<(), Error> {
+        if self == Self::Hostbus {
+            return Ok(());
+        }
+        if !cfg!(feature = "rumqttd") {
+            return Err(Error::EngineMissing);
+        }
+        match config.listen {
+            Some(listen) if !listen.ip().is_loopback() => Err(Error::EngineOffLoopback { listen }),
+            Some(_) if config.listeners.is_empty() => Ok(()),
+            _ => Err(Error::EngineListeners),
         }
     }
 }
@@ -55,7 +59,6 @@ impl Engine {
 #[cfg(all(test, not(feature = "rumqttd")))]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn an_engine_that_was_not_built_in_is_refused_with_how_to_build_it() {

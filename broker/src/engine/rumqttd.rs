@@ -50,11 +50,15 @@ pub(crate) async fn start(
     logins: Logins,
     token: &CancellationToken,
 ) -> Result<Running<Error>, Error> {
+    let Some(listen) = config.listen else {
+        return Err(Error::EngineListeners);
+    };
     let bind = |source| Error::Bind {
-        listen: config.listen,
+        setting: "broker.listen".to_owned(),
+        listen,
         source,
     };
-    let address = with_port(config.listen).map_err(bind)?;
+    let address = with_port(listen).map_err(bind)?;
     config.limits.max_connections = descriptors::raise_for(config.limits.max_connections);
     tell_limits(address);
     let router = Router::new(0, router_settings(&config.limits)).spawn();

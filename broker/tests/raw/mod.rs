@@ -39,7 +39,7 @@ pub async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
         secret_file: None,
     };
     let mut config = Config {
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: Some(([127, 0, 0, 1], 0).into()),
         identities: vec![
             entry("web1", Role::Publisher, Some("home.web1")),
             entry("web2", Role::Publisher, Some("home.web2")),

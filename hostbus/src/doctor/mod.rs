@@ -75,7 +75,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
                 format!("not up on {}", folder.path().display()),
                 "start it with `hostbus up`",
             ));
-            findings.push(host::port(settings.broker.listen));
+            findings.extend(settings.broker.listen.map(host::port));
         }
     }
     Ok(findings)

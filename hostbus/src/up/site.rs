@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hostbus_broker::Identities;
+use hostbus_broker::{Identities, listeners};
 use hostbus_client::{BusConfig, Event};
 use hostbus_daemon::{CancellationToken, Running, shutdown};
 use hostbus_store::PrivateServer;
@@ -42,6 +42,9 @@ impl Site {
         folder: &Folder,
     ) -> anyhow::Result<(Self, New)> {
         let node = settings.publisher.path()?;
+        settings.broker.listen.context(
+            "broker.listen is none, but the parts of `hostbus up` need it: set a loopback address",
+        )?;
         let data = settings
             .broker
             .data
@@ -62,17 +65,18 @@ impl Site {
         let redis = settings.redis.url.clone().unwrap_or_default();
 
         let root = settings.broker.root.clone();
-        let listen = settings.broker.listen;
-        let has_metrics = settings.broker.metrics_listen.is_some();
+        let broker_settings = settings.broker.clone();
         let broker = hostbus_broker::start_with(
             settings.broker,
             Arc::new(identities),
             CancellationToken::new(),
         )
         .await
-        .with_context(|| mend_listen(listen))?;
-        let address = broker.local_addr().context("the broker listens nowhere")?;
-        let mqtt = format!("mqtt://{address}");
+        .map_err(mend_listen)?;
+        let reached = listeners::by_scheme(&broker_settings, broker.addresses());
+        let url = |scheme: &str| reached[scheme].as_str().map(str::to_owned);
+        let mqtt = url("mqtt").context("the broker has no plain listener")?;
+        let has_metrics = broker_settings.metrics_listen.is_some();
         let metrics = broker.addresses().last().filter(|_| has_metrics);
         let metrics = metrics.map(|address| format!("http://{address}/metrics"));
         let bus = |user: &str| BusConfig {
@@ -94,6 +98,9 @@ impl Site {
         let users = PEOPLE.iter().map(|(user, ..)| (*user).to_owned());
         let users = users.chain([INGESTER.to_owned(), NOTIFIER.to_owned(), node.to_string()]);
         let endpoints = Endpoints {
+            mqtts: url("mqtts"),
+            ws: url("ws"),
+            wss: url("wss"),
             mqtt,
             metrics,
             redis,
@@ -194,8 +201,12 @@ async fn stop_part<E: std::fmt::Display>(part: Running<E>, deadline: Instant) {
     }
 }
 
-fn mend_listen(listen: std::net::SocketAddr) -> String {
-    format!(
+fn mend_listen(error: hostbus_broker::Error) -> anyhow::Error {
+    let hostbus_broker::Error::Bind { listen, .. } = &error else {
+        return error.into();
+    };
+    let mend = format!(
         "the bus can't listen on {listen}; if another broker has this port, stop it or choose another one, such as --listen 127.0.0.1:1884"
-    )
+    );
+    anyhow::Error::from(error).context(mend)
 }

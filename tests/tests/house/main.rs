@@ -73,17 +73,26 @@ const OPTIONAL: [(&str, &str); 1] = [("hostbus-broker", "rumqttd")];
 
 /// The packages that are there in more than one version, and who keeps the older ones. Each of
 /// them costs build time, so a new one is looked at before it is written here and in `deny.toml`.
-const DUPLICATES: [(&str, &str); 10] = [
+const DUPLICATES: [(&str, &str); 13] = [
+    ("base64", "0.22: cddl-cat; 0.23: rcgen; both in tests only"),
     ("darling", "0.20: nvml-wrapper; 0.24: ratatui"),
     ("darling_core", "as darling"),
     ("darling_macro", "as darling"),
-    ("getrandom", "0.3: ours and proptest; 0.4: tempfile"),
+    (
+        "getrandom",
+        "0.2: ring; 0.3: ours and proptest; 0.4: tempfile",
+    ),
     ("heck", "0.3: cddl-cat; 0.5: clap"),
     ("r-efi", "as getrandom; never compiled on Linux"),
     ("strum_macros", "0.23: cddl-cat; 0.28: ratatui"),
     ("syn", "1: cddl-cat; 2 and 3: the derive macros"),
+    (
+        "synstructure",
+        "0.13: rcgen, for a feature that is off; 0.14: the derive macros",
+    ),
     ("thiserror", "1: nvml-wrapper; 2: ours"),
     ("thiserror-impl", "as thiserror"),
+    ("windows-sys", "0.52: ring; never compiled on Linux"),
 ];
 
 /// Those that are there in one more version with the packages of `OPTIONAL`.
