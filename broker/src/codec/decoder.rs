@@ -74,7 +74,13 @@ impl Decoder {
         } else {
             buffer.split_to(total).freeze().slice(header_bytes..)
         };
-        self.packet(first, body).map(Some)
+        let packet = self.packet(first, body)?;
+        // 3.1.1 does not ask for the shortest form, and CONNECT tells the version.
+        let shortest = header_bytes == 2 || body_bytes >> (7 * (header_bytes - 2)) > 0;
+        if !shortest && self.version == Some(Version::V5) {
+            return Err(DecodeError::Malformed("length not in its shortest form"));
+        }
+        Ok(Some(packet))
     }
 
     /// The lengths of the fixed header and of what follows it, once they can be read.
@@ -92,10 +98,6 @@ impl Decoder {
         for (index, byte) in buffer.iter().skip(1).take(4).enumerate() {
             body_bytes |= usize::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {
-                // 3.1.1 does not ask for the shortest form.
-                if *byte == 0 && index > 0 && self.version == Some(Version::V5) {
-                    return Err(DecodeError::Malformed("length not in its shortest form"));
-                }
                 if body_bytes > max_bytes {
                     return Err(DecodeError::TooLarge {
                         bytes: body_bytes,

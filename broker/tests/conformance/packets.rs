@@ -144,6 +144,19 @@ async fn a_length_that_is_not_in_its_shortest_form_closes_the_connection() {
         check(&broker, level, &bytes, 0x81).await;
     }
     check(&broker, 5, &[0xc0, 0x80, 0], 0x81).await;
+    let mut connect = connect(5, "c", "admin").bytes();
+    connect[1] |= 0x80;
+    connect.insert(2, 0);
+    let mut client = Client::new(broker.address, 5).await;
+    client.send(&connect).await;
+    assert_eq!(client.frame().await, None);
+    // The longest packet with a length of one byte, and the shortest with two.
+    let mut client = crate::raw::connect(5, "c", "admin").go(&broker).await;
+    client.subscribe("a", 0).await;
+    for bytes in [127, 128] {
+        client.put(0, "a", &[], &"x".repeat(bytes - 4)).await;
+        assert_eq!(client.message().await.payload.len(), bytes - 4);
+    }
     check(&broker, 5, &[0xe0, 0x81, 0x80, 0, 0], 0x81).await;
     // The length of properties, and a subscription identifier.
     check(&broker, 5, &[0x30, 5, 0, 1, b'a', 0x80, 0], 0x81).await;
