@@ -1,7 +1,9 @@
 //! Shared subscriptions.
 
+use std::time::{Duration, Instant};
+
 use crate::broker;
-use crate::raw::{Broker, Client, connect, packet, properties, property, text};
+use crate::raw::{Broker, Client, DEADLINE, Message, connect, packet, properties, property, text};
 
 const GROUP: &str = "$share/g/a/+";
 
@@ -12,21 +14,63 @@ async fn member(broker: &Broker, level: u8, id: &'static str, qos: u8) -> Client
     member
 }
 
-/// The payloads of what is there for a client, which acknowledges them.
-async fn all(client: &mut Client) -> Vec<String> {
+/// What is there for a client by now, acknowledged to the end.
+async fn drain(client: &mut Client) -> Vec<Message> {
     client.send(&[0xc0, 0]).await;
     let mut found = Vec::new();
-    loop {
+    let (mut open, mut pinged) = (0, false);
+    while open > 0 || !pinged {
         let (first, body) = client.frame().await.unwrap();
-        if first == 0xd0 {
+        match first {
+            0xd0 => pinged = true,
+            0x62 => {
+                client.send(&[0x70, 2, body[0], body[1]]).await;
+                open -= 1;
+            }
+            _ => {
+                let message = client.parse(first, &body);
+                match first >> 1 & 3 {
+                    1 => client.acknowledge(message.packet_id).await,
+                    2 => {
+                        client.send_ack(0x50, message.packet_id).await;
+                        open += 1;
+                    }
+                    _ => {}
+                }
+                found.push(message);
+            }
+        }
+    }
+    found
+}
+
+/// What each of these clients gets of `count` messages, and no more than these. They may come
+/// after their publisher had its answer.
+async fn gather(clients: &mut [&mut Client], count: usize) -> Vec<Vec<Message>> {
+    let mut found = vec![Vec::new(); clients.len()];
+    let begun = Instant::now();
+    let mut complete = false;
+    loop {
+        for (client, found) in clients.iter_mut().zip(&mut found) {
+            found.extend(drain(client).await);
+        }
+        let total: usize = found.iter().map(Vec::len).sum();
+        assert!(total <= count, "{total} of {count}");
+        if complete {
             return found;
         }
-        let message = client.parse(first, &body);
-        if first & 0b110 == 0b010 {
-            client.acknowledge(message.packet_id).await;
-        }
-        found.push(message.payload);
+        complete = total == count;
+        assert!(begun.elapsed() < DEADLINE, "{total} of {count}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The numbers in the payloads of messages, sorted.
+fn numbers(messages: &[Vec<Message>]) -> Vec<u32> {
+    let payloads = messages.iter().flatten().map(|message| &message.payload);
+    let mut numbers: Vec<u32> = payloads.map(|text| text.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 #[tokio::test]
@@ -42,16 +86,14 @@ async fn each_message_goes_to_one_member_and_the_load_is_shared() {
     for number in 0..60 {
         writer.put(0b10, "a/b", &[], &number.to_string()).await;
     }
-    let mut got = Vec::new();
-    for member in &mut members {
-        let part = all(member).await;
+    let mut all: Vec<&mut Client> = members.iter_mut().collect();
+    let got = gather(&mut all, 60).await;
+    for part in &got {
         assert!(part.len() >= 5, "a member got {}", part.len());
-        got.extend(part.iter().map(|number| number.parse::<u32>().unwrap()));
     }
-    got.sort_unstable();
-    assert_eq!(got, (0..60).collect::<Vec<_>>());
+    assert_eq!(numbers(&got), (0..60).collect::<Vec<_>>());
     // Those who subscribe on their own get all.
-    assert_eq!(all(&mut plain).await.len(), 60);
+    gather(&mut [&mut plain], 60).await;
 }
 
 #[tokio::test]
@@ -68,11 +110,11 @@ async fn groups_are_independent_of_each_other_and_of_plain_subscriptions() {
     let mut writer = connect(4, "w", "admin").go(&broker).await;
     writer.put(0b10, "a", &[], "x").await;
     // The plain subscription and each group have one to give.
-    assert_eq!(all(&mut client).await, ["x"; 4]);
+    gather(&mut [&mut client], 4).await;
     let mut other = connect(5, "o", "admin").go(&broker).await;
     other.subscribe("$share/i/a", 0).await;
     writer.put(0b10, "a", &[], "y").await;
-    assert_eq!(all(&mut other).await, ["y"]);
+    assert_eq!(gather(&mut [&mut other], 1).await[0][0].payload, "y");
 }
 
 #[tokio::test]
@@ -148,36 +190,13 @@ async fn each_member_gets_its_messages_with_its_own_qos() {
         for _ in 0..9 {
             writer.put(published << 1, "a/b", &[], "x").await;
         }
-        writer.nothing_waits().await;
-        let mut got = 0;
-        for (member, qos) in &mut members {
-            member.send(&[0xc0, 0]).await;
-            let (mut waiting, mut pinged) = (0, false);
-            while waiting > 0 || !pinged {
-                let (first, body) = member.frame().await.unwrap();
-                match first {
-                    0xd0 => pinged = true,
-                    0x62 => {
-                        member.send(&[0x70, 2, body[0], body[1]]).await;
-                        waiting -= 1;
-                    }
-                    _ => {
-                        let message = member.parse(first, &body);
-                        assert_eq!(first, 0x30 | published.min(*qos) << 1);
-                        got += 1;
-                        match first >> 1 & 3 {
-                            1 => member.acknowledge(message.packet_id).await,
-                            2 => {
-                                member.send_ack(0x50, message.packet_id).await;
-                                waiting += 1;
-                            }
-                            _ => {}
-                        }
-                    }
-                }
+        let mut all: Vec<&mut Client> = members.iter_mut().map(|(member, _)| member).collect();
+        let got = gather(&mut all, 9).await;
+        for ((_, qos), messages) in members.iter().zip(got) {
+            for message in messages {
+                assert_eq!(message.first, 0x30 | published.min(*qos) << 1);
             }
         }
-        assert_eq!(got, 9, "published with QoS {published}");
     }
 }
 
@@ -283,7 +302,7 @@ async fn a_member_leaves_with_unsubscribe() {
         for number in 0..10 {
             writer.put(0b10, "a/b", &[], &number.to_string()).await;
         }
-        assert_eq!(all(&mut staying).await.len(), 10);
+        gather(&mut [&mut staying], 10).await;
         leaving.nothing_waits().await;
         staying.unsubscribe_all(&[GROUP]).await;
         writer.put(0b10, "a/b", &[], "x").await;
@@ -303,14 +322,10 @@ async fn a_group_whose_members_are_absent_keeps_what_comes() {
         for number in 0..20 {
             writer.put(0b10, "a/b", &[], &number.to_string()).await;
         }
-        let mut got = Vec::new();
-        for id in ["one", "two"] {
-            let mut member = connect(level, id, "admin").lasting().go(&broker).await;
-            got.extend(all(&mut member).await);
-        }
-        let mut got: Vec<u32> = got.iter().map(|number| number.parse().unwrap()).collect();
-        got.sort_unstable();
-        assert_eq!(got, (0..20).collect::<Vec<_>>());
+        let mut one = connect(level, "one", "admin").lasting().go(&broker).await;
+        let mut two = connect(level, "two", "admin").lasting().go(&broker).await;
+        let got = gather(&mut [&mut one, &mut two], 20).await;
+        assert_eq!(numbers(&got), (0..20).collect::<Vec<_>>());
         for id in ["one", "two"] {
             connect(level, id, "admin")
                 .go(&broker)
