@@ -121,3 +121,25 @@ async fn retained_messages_are_there_again_but_those_of_live_topics() {
         reader.nothing_waits().await;
     }
 }
+
+#[tokio::test]
+async fn many_messages_at_once_are_all_answered_although_each_waits_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_owned();
+    let broker = broker(|config: &mut Config| {
+        config.data = Some(data);
+        config.limits.receive_maximum = 2;
+    })
+    .await;
+    let mut writer = connect(4, "w", "admin").go(&broker).await;
+    // One write, and nothing after it: what was read must not wait for more to come.
+    let mut bytes = Vec::new();
+    for packet_id in 1..=50 {
+        bytes.extend(writer.publish_bytes(0b11, "a", packet_id, &[], b"x"));
+    }
+    writer.send(&bytes).await;
+    for packet_id in 1..=50_u16 {
+        let (first, body) = writer.frame().await.expect("PUBACK");
+        assert_eq!((first, body), (0x40, packet_id.to_be_bytes().to_vec()));
+    }
+}

@@ -390,3 +390,21 @@ async fn stopping_tells_the_clients_and_publishes_no_will() {
     assert_eq!(old.frame().await, None);
     assert_eq!(silent.frame().await, None);
 }
+
+#[tokio::test]
+async fn a_client_that_publishes_too_fast_waits_and_loses_nothing() {
+    let broker = broker(|config| config.limits.messages_per_second = 20).await;
+    let mut writer = connect(4, "w", "operator").go(&broker).await;
+    let begun = std::time::Instant::now();
+    let mut bytes = Vec::new();
+    for packet_id in 1..=50 {
+        bytes.extend(writer.publish_bytes(0b10, "a", packet_id, &[], b"x"));
+    }
+    writer.send(&bytes).await;
+    for packet_id in 1..=50_u16 {
+        let (first, body) = writer.frame().await.expect("PUBACK");
+        assert_eq!((first, body), (0x40, packet_id.to_be_bytes().to_vec()));
+    }
+    // 20 at once, the others at 20 a second.
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+}

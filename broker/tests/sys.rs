@@ -68,13 +68,28 @@ const LOADS: [&str; 9] = [
     "sockets",
 ];
 
+const REFUSALS: [&str; 7] = [
+    "full",
+    "crowded",
+    "too-often",
+    "too-slow",
+    "proxy",
+    "tls",
+    "websocket",
+];
+
 fn customary() -> BTreeSet<String> {
     let own = CUSTOMARY.map(str::to_owned);
     let causes = CAUSES.map(|cause| format!("publish/messages/dropped/{cause}"));
+    let refusals = REFUSALS.map(|cause| format!("connections/refused/{cause}"));
     let loads = LOADS
         .iter()
         .flat_map(|load| ["1min", "5min", "15min"].map(|span| format!("load/{load}/{span}")));
-    own.into_iter().chain(causes).chain(loads).collect()
+    own.into_iter()
+        .chain(causes)
+        .chain(refusals)
+        .chain(loads)
+        .collect()
 }
 
 fn is_well_formed(topic: &str, text: &str) -> bool {

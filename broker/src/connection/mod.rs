@@ -125,6 +125,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 given: GivenAliases::new(welcome.topic_alias_maximum),
                 taken: TakenAliases::default(),
                 pace: Pace::new(hub.limits(), welcome.attached.session.identity()),
+                stopped_short: false,
                 refused: HashSet::new(),
                 tally: Tally::default(),
                 welcome,
@@ -185,6 +186,8 @@ struct Connection<'h, S> {
     given: GivenAliases,
     taken: TakenAliases,
     pace: Pace,
+    /// Packets that were read wait until the client may go on.
+    stopped_short: bool,
     /// Topics whose refusal was logged.
     refused: HashSet<ByteString>,
     tally: Tally,
@@ -265,6 +268,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 drained == Drained::More && self.transport.outgoing.len() < WRITE_AHEAD_BYTES;
             let rest = self.pace.rest(Instant::now);
             let reads = rest.is_none() && !self.answers.are_many();
+            if reads && self.stopped_short {
+                // What was read already may be handled now; maybe nothing more ever comes.
+                continue;
+            }
             if let (Some(until), None) = (rest, stopping) {
                 timer.as_mut().reset(until.into());
             }

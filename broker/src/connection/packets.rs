@@ -37,17 +37,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn handle_all(&mut self) -> Result<(), End> {
-        while !self.answers.are_many()
-            && !self.pace.is_resting()
-            && let Some(packet) = self
-                .decoder
-                .decode(&mut self.transport.incoming)
-                .map_err(End::Wrong)?
-        {
+        loop {
+            self.stopped_short = self.answers.are_many() || self.pace.is_resting();
+            if self.stopped_short {
+                return Ok(());
+            }
+            let incoming = &mut self.transport.incoming;
+            let Some(packet) = self.decoder.decode(incoming).map_err(End::Wrong)? else {
+                return Ok(());
+            };
             self.tally.packets_received += 1;
             self.handle(packet)?;
         }
-        Ok(())
     }
 
     fn handle(&mut self, packet: Packet) -> Result<(), End> {

@@ -96,11 +96,10 @@ const DUPLICATES: [(&str, &str); 13] = [
 ];
 
 /// Those that are there in one more version with the packages of `OPTIONAL`.
-const OPTIONAL_DUPLICATES: [(&str, &str); 16] = [
+const OPTIONAL_DUPLICATES: [(&str, &str); 14] = [
     ("base64", "0.21: ron of config 0.14 of rumqttd"),
     ("config", "0.14: rumqttd"),
     ("convert_case", "0.6: config 0.14 of rumqttd"),
-    ("getrandom", "0.2: rumqttd"),
     ("hashbrown", "0.14: config and metrics of rumqttd"),
     ("http", "0.2: metrics-exporter-prometheus of rumqttd"),
     ("http-body", "as http"),
@@ -111,7 +110,6 @@ const OPTIONAL_DUPLICATES: [(&str, &str); 16] = [
     ("socket2", "as http"),
     ("toml", "0.8: config 0.14 of rumqttd"),
     ("toml_datetime", "as toml"),
-    ("windows-sys", "as http; never compiled on Linux"),
     ("winnow", "as toml"),
 ];
 
