@@ -18,7 +18,7 @@ use crate::disk::{Disk, Loaded, Ticket};
 use crate::limits::Limits;
 use crate::lock::Held;
 use crate::login::Logins;
-use crate::message::{Message, Origin, Outgoing};
+use crate::message::{Frames, Message, Origin, Outgoing};
 use crate::retained::{Kept, Retained};
 use crate::session::{Link, Name, Session, Surroundings};
 use crate::shared;
@@ -193,9 +193,10 @@ impl Hub {
         if let Some(begun) = begun {
             self.counters().matching.add(begun.elapsed());
         }
+        let frames = (found.len() > 1).then(Arc::default);
         for of_one_session in found.chunk_by(|one, other| one.session.key() == other.session.key())
         {
-            ticket = ticket.max(deliver(&message, of_one_session));
+            ticket = ticket.max(deliver(&message, of_one_session, frames.as_ref()));
         }
         for group in &groups {
             ticket = ticket.max(shared::publish(group, &message));
@@ -404,7 +405,11 @@ impl Hub {
 
 /// Queues the message once for the session of `subscriptions`, with the highest of their QoS and
 /// all their identifiers. Returns when it is safe.
-fn deliver(message: &Arc<Message>, subscriptions: &[&Arc<Subscription>]) -> Ticket {
+fn deliver(
+    message: &Arc<Message>,
+    subscriptions: &[&Arc<Subscription>],
+    frames: Option<&Arc<Frames>>,
+) -> Ticket {
     let session = &subscriptions[0].session;
     let mut highest = None;
     let (mut retain, mut filtered) = (false, true);
@@ -431,6 +436,7 @@ fn deliver(message: &Arc<Message>, subscriptions: &[&Arc<Subscription>]) -> Tick
         identifiers,
         shared: None,
         stored: None,
+        frames: frames.cloned(),
     };
     // It comes back only where it came by a shared subscription.
     session.push(outgoing, true).unwrap_or(Ticket::NONE)

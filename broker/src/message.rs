@@ -1,14 +1,15 @@
 //! A message on its way through the broker: shared by everyone who gets it, never changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::codec::Version;
 use crate::codec::decoder::COPY_BELOW_BYTES;
 use crate::codec::packet::{Publish, QoS, Will};
-use crate::codec::writer::Delivery;
+use crate::codec::writer::{self, Delivery};
 use crate::disk::Ticket;
 
 /// What the broker itself spends on a message that waits, in bytes, rounded up.
@@ -21,6 +22,13 @@ pub(crate) struct Origin {
     pub(crate) session: u64,
     /// The user whose quota of retained messages counts; `None` for those who have no quota.
     pub(crate) quota: Option<Arc<str>>,
+}
+
+/// PUBLISH packets that many subscribers get alike: QoS 0, without anything of one subscriber's own.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    v311: OnceLock<Bytes>,
+    v5: OnceLock<Bytes>,
 }
 
 /// A published message.
@@ -140,9 +148,31 @@ pub(crate) struct Outgoing {
     pub(crate) shared: Option<Arc<str>>,
     /// Where it lies on disk, if it does.
     pub(crate) stored: Option<Stored>,
+    /// What it has in common with those for other sessions, if there are any.
+    pub(crate) frames: Option<Arc<Frames>>,
 }
 
 impl Outgoing {
+    /// The whole packet, where others get the same.
+    pub(crate) fn shared_frame(&self, version: Version) -> Option<&Bytes> {
+        let frames = self.frames.as_ref()?;
+        let own = self.qos != QoS::AtMostOnce || self.retain || !self.identifiers.is_empty();
+        // What is left of its lifetime changes.
+        if own || (version.is_v5() && self.message.expires.is_some()) {
+            return None;
+        }
+        let frame = if version.is_v5() {
+            &frames.v5
+        } else {
+            &frames.v311
+        };
+        let encode = || {
+            let delivery = self.delivery(0, false, Instant::now());
+            writer::publish(version, &delivery)
+        };
+        Some(frame.get_or_init(encode))
+    }
+
     /// The packet's content for `packet_id`.
     pub(crate) fn delivery(&self, packet_id: u16, dup: bool, now: Instant) -> Delivery<'_> {
         let message = &*self.message;
@@ -190,5 +220,40 @@ mod tests {
         check(true, 20_000, true);
         check(false, 20_000, false);
         check(true, 100, false);
+    }
+
+    #[test]
+    fn those_who_get_the_same_packet_share_it() {
+        let mut message = Message::own("a/b", "x".to_owned());
+        message.passed_on = Bytes::from_static(&[1, 1]);
+        let frames = Arc::<Frames>::default();
+        let outgoing = |message: &Arc<Message>, qos, retain| Outgoing {
+            message: Arc::clone(message),
+            qos,
+            retain,
+            identifiers: Vec::new(),
+            shared: None,
+            stored: None,
+            frames: Some(Arc::clone(&frames)),
+        };
+        let message = Arc::new(message);
+        for version in [Version::V311, Version::V5] {
+            let plain = outgoing(&message, QoS::AtMostOnce, false);
+            let frame = plain.shared_frame(version).expect("a frame").clone();
+            let delivery = plain.delivery(0, false, Instant::now());
+            assert_eq!(frame, writer::publish(version, &delivery));
+            let other = outgoing(&message, QoS::AtMostOnce, false);
+            let again = other.shared_frame(version).expect("a frame");
+            assert_eq!(again.as_ptr(), frame.as_ptr());
+            for (qos, retain) in [(QoS::AtMostOnce, true), (QoS::AtLeastOnce, false)] {
+                let own = outgoing(&message, qos, retain);
+                assert!(own.shared_frame(version).is_none());
+            }
+        }
+        let mut expiring = Message::own("a", "x".to_owned());
+        expiring.expires = Some(Instant::now());
+        let expiring = outgoing(&Arc::new(expiring), QoS::AtMostOnce, false);
+        assert!(expiring.shared_frame(Version::V5).is_none());
+        assert!(expiring.shared_frame(Version::V311).is_some());
     }
 }

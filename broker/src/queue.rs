@@ -197,6 +197,7 @@ mod tests {
             identifiers: Vec::new(),
             shared: None,
             stored: None,
+            frames: None,
         }
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn publish(group: &Group, message: &Arc<Message>) -> Ticket {
         identifiers: Vec::new(),
         shared: Some(Arc::clone(&group.filter)),
         stored: None,
+        frames: None,
     };
     give(group, outgoing, None)
 }

@@ -299,6 +299,7 @@ mod tests {
             identifiers: Vec::new(),
             shared: None,
             stored: None,
+            frames: None,
         }
     }
 

@@ -370,11 +370,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     packet_id,
                     dup,
                 } => {
-                    let mut delivery = outgoing.delivery(*packet_id, *dup, now);
-                    delivery.alias = self.given.of(&outgoing.message.topic);
-                    delivery.write(out, dialect.version);
+                    let alias = self.given.of(&outgoing.message.topic);
+                    match outgoing.shared_frame(dialect.version) {
+                        Some(frame) if alias.is_none() => out.extend_from_slice(frame),
+                        _ => {
+                            let mut delivery = outgoing.delivery(*packet_id, *dup, now);
+                            delivery.alias = alias;
+                            delivery.write(out, dialect.version);
+                        }
+                    }
                     messages += 1;
-                    payload_bytes += delivery.payload.len();
+                    payload_bytes += outgoing.message.payload.len();
                 }
                 Ready::Release { packet_id, ticket } => {
                     let answer = Answer::PubRel(*packet_id, Reason::SUCCESS);

@@ -337,6 +337,7 @@ fn stored_entry(
             identifiers: entry.identifiers,
             shared: entry.shared,
             stored: Some(stored),
+            frames: None,
         },
         released: entry.released,
     })

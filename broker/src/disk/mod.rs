@@ -301,6 +301,7 @@ mod tests {
             identifiers: vec![7, 300],
             shared: Some("$share/g/#".into()),
             stored: None,
+            frames: None,
         }
     }
 

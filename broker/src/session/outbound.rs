@@ -208,6 +208,7 @@ impl Session {
                     identifiers: identifier.iter().copied().collect(),
                     shared: None,
                     stored: None,
+                    frames: None,
                 };
                 *bytes += self.send(state, outgoing, now, ready);
                 *bytes < limit && (*qos == QoS::AtMostOnce || state.may_send())

@@ -165,9 +165,19 @@ impl Line {
                 _ => self.request(5, publish.packet_id, 0),
             },
             Packet::PubRel(ack) => self.request(7, ack.packet_id, 0),
+            Packet::PubRec(ack) if ack.reason.is_failure() => {
+                // That ends the exchange, and a PUBREL may not come.
+                self.done(ack.packet_id, UnderWay::Exactly);
+            }
             Packet::PubRec(ack) => self.request(6, ack.packet_id, 0),
             Packet::PubAck(ack) => self.done(ack.packet_id, UnderWay::Once),
-            Packet::PubComp(ack) => self.done(ack.packet_id, UnderWay::Released),
+            Packet::PubComp(ack) => {
+                self.done(ack.packet_id, UnderWay::Released);
+                // Before its PUBREL: rude, and the end of the exchange all the same.
+                if self.requests.contains_key(&(6, ack.packet_id)) {
+                    self.done(ack.packet_id, UnderWay::Exactly);
+                }
+            }
             Packet::Subscribe(subscribe) => {
                 self.subscribed = true;
                 self.request(9, subscribe.packet_id, subscribe.filters.len());
