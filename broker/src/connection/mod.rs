@@ -263,7 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             };
             let room =
                 drained == Drained::More && self.transport.outgoing.len() < WRITE_AHEAD_BYTES;
-            let rest = self.pace.rest(Instant::now);
+            // Not asked whether it is over by now: then the timer is at once, and what was read
+            // already is handled.
+            let rest = self.pace.rests_until();
             let reads = rest.is_none() && !self.answers.are_many();
             if let (Some(until), None) = (rest, stopping) {
                 timer.as_mut().reset(until.into());

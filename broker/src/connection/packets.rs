@@ -38,7 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn handle_all(&mut self) -> Result<(), End> {
         while !self.answers.are_many()
-            && !self.pace.is_resting()
+            && self.pace.rest(Instant::now).is_none()
             && let Some(packet) = self
                 .decoder
                 .decode(&mut self.transport.incoming)
