@@ -332,7 +332,7 @@ impl Hub {
 
     /// Ends a session: other members of its shared subscriptions get what waited for it there.
     fn end(&self, session: &Arc<Session>) -> Ticket {
-        let shared = session.state().shared_filters();
+        let shared = session.state().shares();
         if !shared.is_empty() {
             let together = self.disk().map(|disk| disk.together());
             session.detach(&mut session.state());

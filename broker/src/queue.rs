@@ -44,12 +44,21 @@ pub(crate) struct Queue {
 }
 
 /// What else is held, besides what waits in this queue.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     /// Bytes under way to the client, which count against its limit too.
     pub(crate) under_way_bytes: usize,
-    /// All queues of the broker together are full.
-    pub(crate) crowded: bool,
+    /// The most messages that this queue may have for the sake of all queues together.
+    pub(crate) most_messages: usize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            under_way_bytes: 0,
+            most_messages: usize::MAX,
+        }
+    }
 }
 
 /// What happened to a message that was pushed.
@@ -81,10 +90,16 @@ impl Queue {
         self.bytes
     }
 
+    /// The most messages that it may have while all queues together are full: no more than now, so
+    /// that one goes for each that comes.
+    pub(crate) fn most_messages_when_crowded(&self) -> usize {
+        self.len().max(FREE_MESSAGES)
+    }
+
     fn is_over(&self, messages: usize, bytes: usize, load: Load) -> bool {
         self.len() + messages > self.max_messages
             || self.bytes + bytes + load.under_way_bytes > self.max_bytes
-            || (load.crowded && self.len() + messages > FREE_MESSAGES)
+            || self.len() + messages > load.most_messages
     }
 
     /// Appends a message.
@@ -156,9 +171,23 @@ impl Queue {
         Some(waiting.outgoing)
     }
 
+    /// Whether the next message has its packet identifier already.
+    pub(crate) fn next_is_numbered(&self) -> bool {
+        self.acknowledged.front().is_some_and(|waiting| {
+            let stored = waiting.outgoing.stored;
+            stored.is_some_and(|stored| stored.packet_id != 0)
+        })
+    }
+
     /// Whether the next message waits for the disk.
     pub(crate) fn waits_for_disk(&self, safe: Ticket) -> bool {
         self.acknowledged.front().is_some_and(|w| !w.is_ready(safe))
+    }
+
+    /// The shared subscriptions by which messages came, again for each message.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &str> {
+        let lines = self.at_most_once.iter().chain(&self.acknowledged);
+        lines.filter_map(|waiting| waiting.outgoing.shared.as_deref())
     }
 
     /// Takes out what came by the shared subscription `shared`.
@@ -210,7 +239,7 @@ mod tests {
     fn under_way(bytes: usize) -> Load {
         Load {
             under_way_bytes: bytes,
-            crowded: false,
+            ..Load::default()
         }
     }
 
@@ -295,17 +324,35 @@ mod tests {
     #[test]
     fn a_short_queue_grows_although_all_are_full_together() {
         let mut queue = Queue::new(1_000, 1_000_000);
-        let crowded = Load {
-            under_way_bytes: 0,
-            crowded: true,
+        let crowded = |queue: &Queue| Load {
+            most_messages: queue.most_messages_when_crowded(),
+            ..Load::default()
         };
         for _ in 0..FREE_MESSAGES {
-            assert_eq!(queue.push(outgoing(ONE, "a"), crowded), Pushed::Kept(0));
+            let load = crowded(&queue);
+            assert_eq!(queue.push(outgoing(ONE, "a"), load), Pushed::Kept(0));
         }
-        assert_eq!(queue.push(outgoing(ZERO, "b"), crowded), Pushed::Dropped(0));
-        assert_eq!(queue.push(outgoing(ONE, "b"), crowded), Pushed::Over(0));
-        assert!(queue.shed(crowded).is_some());
-        assert!(queue.shed(crowded).is_none());
+        let load = crowded(&queue);
+        assert_eq!(queue.push(outgoing(ZERO, "b"), load), Pushed::Dropped(0));
+        assert_eq!(queue.push(outgoing(ONE, "b"), load), Pushed::Over(0));
+        assert!(queue.shed(load).is_some());
+        assert!(queue.shed(load).is_none());
+    }
+
+    #[test]
+    fn a_long_queue_loses_one_for_each_that_comes_while_all_are_full_together() {
+        let mut queue = Queue::new(1_000, 1_000_000);
+        for _ in 0..500 {
+            queue.push(outgoing(ONE, "a"), Load::default());
+        }
+        let load = Load {
+            most_messages: queue.most_messages_when_crowded(),
+            ..Load::default()
+        };
+        assert_eq!(queue.push(outgoing(ONE, "b"), load), Pushed::Over(0));
+        assert!(queue.shed(load).is_some());
+        assert!(queue.shed(load).is_none());
+        assert_eq!(queue.len(), 500);
     }
 
     #[test]
@@ -318,12 +365,14 @@ mod tests {
             packet_id: 1,
         });
         queue.push(two, Load::default());
+        assert!(queue.next_is_numbered());
         queue.push(outgoing(ONE, "b"), Load::default());
         queue.push(outgoing(ZERO, "c"), Load::default());
         assert!(queue.waits_for_disk(Ticket::NONE));
         assert_eq!(names(&mut queue, true), ["c"]);
         assert!(!queue.waits_for_disk(Ticket::MAX));
         assert!(queue.pop(true, Ticket::MAX).is_some());
+        assert!(!queue.next_is_numbered());
         assert_eq!(names(&mut queue, true), ["b"]);
     }
 

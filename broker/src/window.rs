@@ -263,6 +263,12 @@ impl Window {
         Some(done.stored)
     }
 
+    /// The shared subscriptions by which messages came, again for each message.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &str> {
+        let messages = self.under_way.iter();
+        messages.filter_map(|message| message.outgoing.shared.as_deref())
+    }
+
     /// Takes out the QoS 1 messages that came by the shared subscription `shared`, with their
     /// identifiers; not while a connection goes on.
     pub(crate) fn take_shared(&mut self, shared: &str) -> Vec<(u16, Outgoing)> {

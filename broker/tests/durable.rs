@@ -143,3 +143,31 @@ async fn many_messages_at_once_are_all_answered_although_each_waits_for_the_disk
         assert_eq!((first, body), (0x40, packet_id.to_be_bytes().to_vec()));
     }
 }
+
+#[tokio::test]
+async fn a_session_that_has_become_short_leaves_nothing_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = at(folder.path()).await;
+    let mut r = connect(5, "r", "admin").lasting().go(&broker).await;
+    r.subscribe("a", 2).await;
+    r.goodbye().await;
+    let mut w = connect(5, "w", "admin").go(&broker).await;
+    w.publish(0b101, "a", "keep me").await;
+    w.expect_ack(0x50, 7, 0).await;
+    w.send_ack(0x62, 7).await;
+    w.expect_ack(0x70, 7, 0).await;
+    // Goes on with the session, which ends with this connection (expiry 0).
+    let mut packet = connect(5, "r", "admin");
+    packet.clean = false;
+    let (mut r, body) = packet.open(&broker).await;
+    assert_eq!(body[0], 1);
+    let message = r.message().await;
+    r.send_ack(0x50, message.packet_id).await;
+    r.expect_ack(0x62, message.packet_id, 0).await;
+    r.goodbye().await;
+    broker.running.stop().await.unwrap();
+    let broker = at(folder.path()).await;
+    let mut r = connect(5, "r2", "admin").go(&broker).await;
+    r.subscribe("a", 0).await;
+    assert_eq!(r.message().await.payload, "keep me");
+}

@@ -230,3 +230,14 @@ async fn a_message_longer_than_its_reader_takes_is_left_out() {
     writer.publish_acked(0, "a", "short").await;
     assert_eq!(small.message().await.payload, "short");
 }
+
+#[tokio::test]
+async fn what_has_arrived_is_handled_once_the_rest_is_over() {
+    let broker = broker(|config| config.limits.messages_per_second = 10).await;
+    let mut w = connect(5, "w", "web1").go(&broker).await;
+    let one = w.publish_bytes(0b10, "hostbus/v1/home/web1/status", 7, &[], b"x");
+    w.send(&one.repeat(15)).await;
+    for _ in 0..15 {
+        w.expect_ack(0x40, 7, 0x10).await;
+    }
+}

@@ -408,3 +408,29 @@ async fn a_client_that_publishes_too_fast_waits_and_loses_nothing() {
     // 20 at once, the others at 20 a second.
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
+
+#[tokio::test]
+async fn a_session_loses_one_message_for_each_that_comes_while_all_queues_are_full() {
+    let broker = broker(|config| config.limits.total_queue_bytes = 300 * 1024).await;
+    for id in ["r", "hog"] {
+        let mut r = connect(5, id, "admin").lasting().go(&broker).await;
+        r.subscribe(id, 1).await;
+        r.goodbye().await;
+    }
+    let mut w = connect(5, "w", "admin").go(&broker).await;
+    for _ in 0..500 {
+        w.publish_acked(0, "r", "x").await;
+    }
+    // Somebody else fills what all have together.
+    for _ in 0..3 {
+        w.publish_acked(0, "hog", &"x".repeat(100_000)).await;
+    }
+    w.publish_acked(0, "r", "last").await;
+    let mut r = connect(5, "r", "admin").lasting().go(&broker).await;
+    for _ in 0..499 {
+        let message = r.message().await;
+        assert_eq!(message.payload, "x");
+        r.acknowledge(message.packet_id).await;
+    }
+    assert_eq!(r.message().await.payload, "last");
+}

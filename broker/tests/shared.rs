@@ -2,7 +2,7 @@
 
 mod raw;
 
-use raw::{Broker, Client, broker, connect};
+use raw::{Broker, Client, broker, connect, packet, properties, property, text};
 
 async fn member(id: &'static str, broker: &Broker, qos: u8, expiry: u8) -> Client {
     let mut packet = connect(5, id, "admin");
@@ -97,4 +97,33 @@ async fn a_share_name_that_is_none_is_refused_and_retained_messages_are_not_sent
     client.nothing_waits().await;
     assert_eq!(client.subscribe("a/#", 1).await, 1);
     assert_eq!(client.message().await.payload, "kept");
+}
+
+#[tokio::test]
+async fn what_a_member_leaves_behind_goes_to_another_one() {
+    let broker = broker(|_| {}).await;
+    let mut a = connect(5, "a", "admin")
+        .with(&property::two(0x21, 1))
+        .go(&broker)
+        .await;
+    a.subscribe("$share/g/t", 1).await;
+    let mut w = connect(5, "w", "admin").go(&broker).await;
+    for n in 0..5 {
+        w.publish_acked(0, "t", &n.to_string()).await;
+    }
+    assert_eq!(a.message().await.payload, "0");
+    let mut b = connect(5, "b", "admin").go(&broker).await;
+    b.subscribe("$share/g/t", 1).await;
+    // A worker that goes in order: unsubscribes, then leaves.
+    let mut body = vec![0, 9];
+    body.extend(properties(5, &[]));
+    body.extend(text("$share/g/t"));
+    a.send(&packet(0xa2, &body)).await;
+    assert_eq!(a.frame().await.unwrap().0, 0xb0);
+    a.goodbye().await;
+    for n in 0..5 {
+        let message = b.message().await;
+        assert_eq!(message.payload, n.to_string());
+        b.acknowledge(message.packet_id).await;
+    }
 }

@@ -266,7 +266,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             };
             let room =
                 drained == Drained::More && self.transport.outgoing.len() < WRITE_AHEAD_BYTES;
-            let rest = self.pace.rest(Instant::now);
+            // Not asked whether it is over by now: then the timer is at once, and what was read
+            // already is handled.
+            let rest = self.pace.rests_until();
             let reads = rest.is_none() && !self.answers.are_many();
             if reads && self.stopped_short {
                 // What was read already may be handled now; maybe nothing more ever comes.

@@ -96,9 +96,9 @@ impl Pace {
         self.rests_until
     }
 
-    /// Whether the client rests, as far as it was last asked.
-    pub(super) fn is_resting(&self) -> bool {
-        self.rests_until.is_some()
+    /// Until when the client rests, as far as it was last asked.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
     }
 }
 

@@ -38,7 +38,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn handle_all(&mut self) -> Result<(), End> {
         loop {
-            self.stopped_short = self.answers.are_many() || self.pace.is_resting();
+            self.stopped_short =
+                self.answers.are_many() || self.pace.rest(Instant::now).is_some();
             if self.stopped_short {
                 return Ok(());
             }

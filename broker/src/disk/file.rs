@@ -121,6 +121,10 @@ pub(super) fn open(path: &Path) -> Result<(File, Loaded), Error> {
 
 /// The outer error is none that another file would mend.
 fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
+    let of_the_system = |source| Error::Data {
+        path: path.to_owned(),
+        source,
+    };
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -128,10 +132,7 @@ fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|source| Error::Data {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(of_the_system)?;
     // On a damaged file the library may panic.
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, redb::Error> {
         let database = builder().create_file(file)?;
@@ -146,10 +147,7 @@ fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
             });
         }
         Ok(Err(redb::Error::Io(source))) if is_of_the_system(&source) => {
-            return Err(Error::Data {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(of_the_system(source));
         }
         Ok(Err(error)) => return Ok(Err(error.into())),
         Err(_) => return Ok(Err(Fault::Panic)),
@@ -162,6 +160,9 @@ fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
     }
     let loaded = match catch_unwind(AssertUnwindSafe(|| read(&database))) {
         Ok(Ok(loaded)) => loaded,
+        Ok(Err(Fault::Database(redb::Error::Io(source)))) if is_of_the_system(&source) => {
+            return Err(of_the_system(source));
+        }
         Ok(Err(fault)) => return Ok(Err(fault)),
         Err(_) => return Ok(Err(Fault::Panic)),
     };
@@ -181,12 +182,9 @@ fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
 /// An error that says nothing about what the file holds.
 fn is_of_the_system(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;
-    matches!(
+    !matches!(
         error.kind(),
-        ErrorKind::PermissionDenied
-            | ErrorKind::StorageFull
-            | ErrorKind::QuotaExceeded
-            | ErrorKind::ReadOnlyFilesystem
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
     )
 }
 
@@ -301,14 +299,25 @@ fn read(database: &Database) -> Result<Loaded, Fault> {
         let (key, row) = row.map_err(redb::Error::from)?;
         let (key, number) = key.value();
         let entry = Entry::read(row.value()).ok_or(Fault::Row("entries"))?;
-        if entry.message != 0 {
-            *loaded.references.entry(entry.message).or_default() += 1;
-        }
         let stored = stored_entry(entry, number, &messages).ok_or(Fault::Row("entries"))?;
         let session = &mut loaded.sessions[session(key, "entries")?];
         session.entries.push(stored);
     }
+    loaded.references = count_references(database)?;
     Ok(loaded)
+}
+
+/// How many entries refer to each message.
+fn count_references(database: &Database) -> Result<HashMap<u64, u64>, redb::Error> {
+    let mut references = HashMap::new();
+    let table = database.begin_read()?.open_table(ENTRIES)?;
+    for row in table.iter()? {
+        let message = Entry::message_of(row?.1.value());
+        if message != 0 {
+            *references.entry(message).or_default() += 1;
+        }
+    }
+    Ok(references)
 }
 
 fn stored_entry(
@@ -350,6 +359,8 @@ impl File {
         self.database = None;
         let file = FsFile::options().read(true).write(true).open(path);
         let database = builder().create_file(file?)?;
+        // What failed may be there all the same: the flush of a commit comes last.
+        self.references = count_references(&database)?;
         self.database = Some(database);
         Ok(())
     }
@@ -485,5 +496,59 @@ impl<'f> References<'f> {
             messages.remove(message)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_commit_that_failed_after_it_was_written_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.redb");
+        let (mut file, _) = open(&path).unwrap();
+        let mut message = Message::own("a", "x");
+        message.qos = QoS::AtLeastOnce;
+        message.sequence = 5;
+        let outgoing = Outgoing {
+            message: Arc::new(message),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Vec::new(),
+            shared: None,
+            stored: None,
+        };
+        let mut batch = Pending::new();
+        let row = SessionRow {
+            user: "u".to_owned(),
+            client_id: "c".to_owned(),
+            identity: hostbus_wire::Identity::Viewer,
+            expiry_seconds: 60,
+            ends_unix_ms: None,
+        };
+        batch.put_session(1, row);
+        batch.put_entry(1, &outgoing, 1, 0);
+        file.commit(&batch).unwrap();
+        // The flush is told to have failed: nothing of the batch counts.
+        file.references.clear();
+        file.reopen(&path).unwrap();
+        file.commit(&batch).unwrap();
+        drop(file);
+        let (_file, loaded) = open(&path).unwrap();
+        assert_eq!(loaded.sessions[0].entries.len(), 1);
+    }
+
+    #[test]
+    fn an_error_of_the_device_is_no_damage() {
+        let check = |error: std::io::Error, expected: bool| {
+            assert_eq!(is_of_the_system(&error), expected, "{error}");
+        };
+        for number in [5, 12, 13, 28, 30, 116] {
+            check(std::io::Error::from_raw_os_error(number), true);
+        }
+        check(ErrorKind::UnexpectedEof.into(), false);
+        check(ErrorKind::InvalidData.into(), false);
     }
 }

@@ -400,6 +400,18 @@ impl State {
         filters.filter(|f| f.starts_with(SHARE)).cloned().collect()
     }
 
+    /// These, and those that it has left and whose messages still wait here.
+    pub(crate) fn shares(&self) -> HashSet<Box<str>> {
+        let waiting = self.queue.shares().chain(self.window.shares());
+        let mut shares: HashSet<Box<str>> = self.shared_filters().into_iter().collect();
+        for share in waiting {
+            if !shares.contains(share) {
+                shares.insert(share.into());
+            }
+        }
+        shares
+    }
+
     /// Sends retained messages from now on, instead of what its filter has still to get.
     pub(crate) fn add_backlog(&mut self, backlog: Backlog) {
         self.remove_backlog(backlog.cursor.filter());

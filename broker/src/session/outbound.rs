@@ -60,11 +60,14 @@ impl Session {
             return Ok(Ticket::NONE);
         }
         let ticket = outgoing.stored.map_or(Ticket::NONE, |stored| stored.ticket);
-        let load = Load {
+        let all_bytes = self.surroundings.limits.total_queue_bytes as u64;
+        let mut load = Load {
             under_way_bytes: state.window.bytes(),
-            crowded: counters.queued_bytes.get()
-                > self.surroundings.limits.total_queue_bytes as u64,
+            ..Load::default()
         };
+        if counters.queued_bytes.get() > all_bytes {
+            load.most_messages = state.queue.most_messages_when_crowded();
+        }
         match state.queue.push(outgoing, load) {
             Pushed::Kept(gone) => counters.drop_messages(cause, gone),
             Pushed::Dropped(gone) => counters.drop_messages(cause, gone + 1),
@@ -151,7 +154,9 @@ impl Session {
         }
         let blocked = self.send_retained(state, retained, now, ready, &mut bytes);
         while bytes < BATCH_BYTES {
-            let Some(outgoing) = state.queue.pop(state.may_send(), safe) else {
+            let open =
+                state.may_send() || (state.window.is_open() && state.queue.next_is_numbered());
+            let Some(outgoing) = state.queue.pop(open, safe) else {
                 break;
             };
             bytes += self.send(state, outgoing, now, ready);
@@ -306,8 +311,11 @@ impl Session {
         match state.window.received(packet_id) {
             Received::Now(stored) => {
                 let ticket = match (&self.surroundings.disk, stored) {
-                    // A PUBREL that the broker forgets would have the message sent again.
-                    (Some(disk), Some(stored)) => disk.release_entry(self.key(), stored),
+                    // A PUBREL that the broker forgets would have the message sent again. A session
+                    // that is no longer on disk must leave nothing there.
+                    (Some(disk), Some(stored)) if state.stored => {
+                        disk.release_entry(self.key(), stored)
+                    }
                     _ => Ticket::NONE,
                 };
                 state.window.release_is_safe_at(packet_id, ticket);
