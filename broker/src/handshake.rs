@@ -146,10 +146,7 @@ async fn admit(connect: Connect, peer: SocketAddr, hub: &Hub) -> Result<Welcome,
                     own.min(limits.receive_maximum)
                 })
                 .into(),
-            // With an alias a packet is longer by these bytes.
-            max_packet_bytes: dialect
-                .max_packet_bytes
-                .saturating_sub(if topic_alias_maximum > 0 { 3 } else { 0 }),
+            max_packet_bytes: dialect.max_packet_bytes,
             wake: Arc::clone(&wake),
         },
         will: connect.will.map(Box::new),
@@ -212,7 +209,8 @@ fn client_id(connect: &Connect) -> Result<(ByteString, bool), Reason> {
 
 /// The will is a publish like any other.
 fn check_will(topic: &str, access: &Access, hub: &Hub) -> Result<(), Reason> {
-    if topic.split('/').count() > hub.limits().max_topic_levels {
+    let limits = hub.limits();
+    if topic.split('/').count() > limits.max_topic_levels || topic.len() > limits.max_topic_bytes {
         return Err(Reason::TOPIC_NAME_INVALID);
     }
     if !access.may_write(topic) {

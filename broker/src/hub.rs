@@ -176,7 +176,10 @@ impl Hub {
         if message.retain {
             match self.retained.put(&message) {
                 Kept::Kept(safe) => ticket = safe,
-                Kept::Full => self.counters().drop_messages(Drop::RetainedFull, 1),
+                Kept::Full(safe) => {
+                    ticket = safe;
+                    self.counters().drop_messages(Drop::RetainedFull, 1);
+                }
             }
         }
         let begun = message.sequence.is_multiple_of(TIMED).then(Instant::now);
@@ -398,7 +401,7 @@ impl Hub {
         let snapshot = self.subscriptions.load();
         for group in snapshot.groups() {
             let _together = self.disk().map(|disk| disk.together());
-            shared::gather(group);
+            shared::tidy(group);
         }
     }
 }

@@ -30,16 +30,19 @@ pub struct Limits {
     /// request and authentication included. 1 to 600, default 10. At the limit the connection is
     /// closed.
     pub connect_timeout_seconds: u64,
-    /// The longest packet from a client, its fixed header not counted. 256 to 268,435,455, default
+    /// The longest packet from a client, its fixed header not counted. 256 to 268,435,000, default
     /// 1,048,576. A longer one ends the connection (5.0: packet too large) before it arrives.
     /// CONNECT, with its will, may have 65,536 bytes at most.
     pub max_packet_bytes: usize,
     /// Subscriptions of one session. 1 to 1,000,000, default 1,000. One more is refused in SUBACK
-    /// (5.0: quota exceeded).
+    /// (5.0: quota exceeded); a packet with more filters ends the connection. Filters count as
+    /// messages for `messages_per_second`.
     pub max_subscriptions: usize,
     /// Levels of a topic or filter. 1 to 1,000, default 32. Publishing a deeper topic ends the
     /// connection (5.0: topic name invalid), a deeper filter is refused in SUBACK.
     pub max_topic_levels: usize,
+    /// Bytes of a topic or filter. 64 to 65,535, default 1,024. As above.
+    pub max_topic_bytes: usize,
     /// The longest keep alive. 1 to 65,535, default 3,600. A 5.0 client that asks for more, or for
     /// none, is told this one; for 3.1.1 a longer one is cut, and none stays none.
     /// A client that is silent for one and a half times its keep alive is cut off.
@@ -107,6 +110,7 @@ impl Default for Limits {
             max_packet_bytes: 1024 * 1024,
             max_subscriptions: 1_000,
             max_topic_levels: 32,
+            max_topic_bytes: 1_024,
             keep_alive_max_seconds: 3_600,
             session_expiry_max_seconds: 86_400,
             max_absent_sessions: 10_000,
@@ -146,7 +150,7 @@ impl Limits {
     /// # Errors
     /// The first limit that lies outside its range.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let rows: [(&'static str, u64, u64, u64); 24] = [
+        let rows: [(&'static str, u64, u64, u64); 25] = [
             ("max_connections", self.max_connections as u64, 1, 1_000_000),
             ("max_connecting", self.max_connecting as u64, 1, 1_000_000),
             (
@@ -171,7 +175,7 @@ impl Limits {
                 "max_packet_bytes",
                 self.max_packet_bytes as u64,
                 256,
-                268_435_455,
+                268_435_000,
             ),
             (
                 "max_subscriptions",
@@ -180,6 +184,7 @@ impl Limits {
                 1_000_000,
             ),
             ("max_topic_levels", self.max_topic_levels as u64, 1, 1_000),
+            ("max_topic_bytes", self.max_topic_bytes as u64, 64, 65_535),
             (
                 "keep_alive_max_seconds",
                 self.keep_alive_max_seconds.into(),

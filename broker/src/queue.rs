@@ -39,6 +39,8 @@ pub(crate) struct Queue {
     acknowledged: VecDeque<Waiting>,
     arrivals: u64,
     bytes: usize,
+    /// How many came by a shared subscription.
+    shared: usize,
     max_messages: usize,
     max_bytes: usize,
 }
@@ -114,7 +116,7 @@ impl Queue {
                 self.append(outgoing, cost);
                 return Pushed::Over(gone);
             };
-            self.bytes -= oldest.outgoing.message.cost_bytes();
+            self.left(&oldest);
             gone += 1;
         }
         self.append(outgoing, cost);
@@ -128,10 +130,17 @@ impl Queue {
         };
         self.arrivals += 1;
         self.bytes += cost;
+        self.shared += usize::from(waiting.outgoing.shared.is_some());
         match waiting.outgoing.qos {
             QoS::AtMostOnce => self.at_most_once.push_back(waiting),
             _ => self.acknowledged.push_back(waiting),
         }
+    }
+
+    /// Counts a message that is no longer in its line.
+    fn left(&mut self, waiting: &Waiting) {
+        self.bytes -= waiting.outgoing.message.cost_bytes();
+        self.shared -= usize::from(waiting.outgoing.shared.is_some());
     }
 
     /// Takes the oldest message out while the limits are exceeded. The last message stays, so that
@@ -146,10 +155,9 @@ impl Queue {
 
     /// Drops all QoS 0 messages, which don't wait for an absent client.
     pub(crate) fn drop_at_most_once(&mut self) {
-        for waiting in self.at_most_once.drain(..) {
-            self.bytes -= waiting.outgoing.message.cost_bytes();
+        for waiting in std::mem::take(&mut self.at_most_once) {
+            self.left(&waiting);
         }
-        self.at_most_once.shrink_to(0);
     }
 
     /// Takes the oldest message that may be sent: QoS 1 and 2 only where `window_open`, and what
@@ -167,7 +175,7 @@ impl Queue {
         if line.is_empty() && line.capacity() > 64 {
             line.shrink_to(0);
         }
-        self.bytes -= waiting.outgoing.message.cost_bytes();
+        self.left(&waiting);
         Some(waiting.outgoing)
     }
 
@@ -192,12 +200,16 @@ impl Queue {
 
     /// Takes out what came by the shared subscription `shared`.
     pub(crate) fn take_shared(&mut self, shared: &str) -> Vec<Outgoing> {
+        if self.shared == 0 {
+            return Vec::new();
+        }
         let mut taken = Vec::new();
         for line in [&mut self.at_most_once, &mut self.acknowledged] {
             let mut kept = VecDeque::new();
             for waiting in line.drain(..) {
                 if waiting.outgoing.shared.as_deref() == Some(shared) {
                     self.bytes -= waiting.outgoing.message.cost_bytes();
+                    self.shared -= 1;
                     taken.push(waiting);
                 } else {
                     kept.push_back(waiting);

@@ -71,8 +71,8 @@ pub(crate) struct Retained {
 pub(crate) enum Kept {
     /// It is kept, or cleared, and that is safe with this ticket.
     Kept(Ticket),
-    /// There was no room.
-    Full,
+    /// There was no room; that nothing is kept any more is safe with this ticket.
+    Full(Ticket),
 }
 
 impl Retained {
@@ -106,22 +106,23 @@ impl Retained {
     /// the topic is cleared too: its old message would be wrong.
     pub(crate) fn put(&self, message: &Arc<Message>) -> Kept {
         let mut store = self.store.held_to_write();
+        let before = store
+            .messages
+            .get(&*message.topic)
+            .is_some_and(|m| m.durable);
         let kept = self.put_in_memory(&mut store, message);
         // While the store is held, so that the disk sees the changes of a topic in their order.
-        match (&self.disk, kept) {
-            (Some(disk), Kept::Kept(_)) if message.durable && !message.payload.is_empty() => {
+        let Some(disk) = &self.disk else {
+            return kept;
+        };
+        let urgent = message.qos != QoS::AtMostOnce;
+        match kept {
+            Kept::Kept(_) if message.durable && !message.payload.is_empty() => {
                 Kept::Kept(disk.put_retained(message))
             }
-            (Some(disk), kept) if message.durable => {
-                let urgent = message.qos != QoS::AtMostOnce;
-                let ticket = disk.remove_retained(&message.topic, urgent);
-                if kept == Kept::Full {
-                    kept
-                } else {
-                    Kept::Kept(ticket)
-                }
-            }
-            (_, kept) => kept,
+            Kept::Kept(_) if before => Kept::Kept(disk.remove_retained(&message.topic, urgent)),
+            Kept::Full(_) if before => Kept::Full(disk.remove_retained(&message.topic, urgent)),
+            kept => kept,
         }
     }
 
@@ -135,7 +136,7 @@ impl Retained {
                 let Usage { messages, bytes } = self.most;
                 warn!(messages, bytes, "retained messages are full");
             }
-            return Kept::Full;
+            return Kept::Full(Ticket::NONE);
         }
         if let Some(user) = &message.origin.quota {
             let used = store.by_user.get(user).copied().unwrap_or_default();
@@ -148,7 +149,7 @@ impl Retained {
                         messages, bytes, "retained messages of a user are full"
                     );
                 }
-                return Kept::Full;
+                return Kept::Full(Ticket::NONE);
             }
         }
         store.insert(message);
@@ -397,7 +398,7 @@ mod tests {
         let retained = retained(2, 100_000);
         assert_eq!(put(&retained, "a", "x", 0), Kept::Kept(Ticket::NONE));
         assert_eq!(put(&retained, "b", "x", 0), Kept::Kept(Ticket::NONE));
-        assert_eq!(put(&retained, "c", "x", 0), Kept::Full);
+        assert_eq!(put(&retained, "c", "x", 0), Kept::Full(Ticket::NONE));
         assert_eq!(put(&retained, "b", "y", 0), Kept::Kept(Ticket::NONE));
         assert_eq!(put(&retained, "a", "", 0), Kept::Kept(Ticket::NONE));
         assert_eq!(matches(&retained, "#", 0), ["b"]);
@@ -413,14 +414,17 @@ mod tests {
             assert_eq!(put(&retained, topic, "small", 0), Kept::Kept(Ticket::NONE));
         }
         let large = "x".repeat(500_000);
-        assert_eq!(put(&retained, "a", &large, 0), Kept::Full);
+        assert_eq!(put(&retained, "a", &large, 0), Kept::Full(Ticket::NONE));
         // The old message of `a` would be wrong now.
         assert_eq!(matches(&retained, "#", 0), ["b", "c"]);
         assert_eq!(
             put(&retained, "b", &"x".repeat(9_000), 0),
             Kept::Kept(Ticket::NONE)
         );
-        assert_eq!(put(&retained, "c", &"x".repeat(900), 0), Kept::Full);
+        assert_eq!(
+            put(&retained, "c", &"x".repeat(900), 0),
+            Kept::Full(Ticket::NONE)
+        );
         assert_eq!(matches(&retained, "#", 0), ["b"]);
     }
 
@@ -454,13 +458,13 @@ mod tests {
         };
         check("ann", "a", 1, Kept::Kept(Ticket::NONE));
         check("ann", "b", 1, Kept::Kept(Ticket::NONE));
-        check("ann", "c", 1, Kept::Full);
+        check("ann", "c", 1, Kept::Full(Ticket::NONE));
         check("ann", "a", 2, Kept::Kept(Ticket::NONE));
         check("bob", "c", 1, Kept::Kept(Ticket::NONE));
         // Who published last has the topic in its quota.
         check("bob", "a", 1, Kept::Kept(Ticket::NONE));
         check("ann", "d", 1, Kept::Kept(Ticket::NONE));
-        check("ann", "d", 900, Kept::Full);
+        check("ann", "d", 900, Kept::Full(Ticket::NONE));
         check("ann", "b", 0, Kept::Kept(Ticket::NONE));
         check("ann", "e", 700, Kept::Kept(Ticket::NONE));
         for topic in ["1", "2", "3", "4"] {

@@ -26,7 +26,18 @@ pub(crate) fn publish(group: &Group, message: &Arc<Message>) -> Ticket {
         stored: None,
         frames: None,
     };
-    give(group, outgoing, None)
+    let (ticket, left_over) = give(group, outgoing, None);
+    if left_over {
+        group.note_left_over();
+    }
+    ticket
+}
+
+/// Hands what was given to absent members just as another one came to that one.
+pub(crate) fn tidy(group: &Group) {
+    if group.take_left_over() {
+        gather(group);
+    }
 }
 
 /// Hands what waits for absent members to those that are there, if any.
@@ -57,8 +68,8 @@ pub(crate) fn leave(group: &Group, leaving: &Arc<Session>) {
 }
 
 /// Gives a message to a member other than `without`: one that is connected, or else one whose
-/// session waits for its client. Returns when it is safe.
-fn give(group: &Group, mut outgoing: Outgoing, without: Option<&Arc<Session>>) -> Ticket {
+/// session waits for its client. Returns when it is safe, and whether the latter was so.
+fn give(group: &Group, mut outgoing: Outgoing, without: Option<&Arc<Session>>) -> (Ticket, bool) {
     let may_get = |member: &Subscription| {
         without.is_none_or(|session| session.key() != member.session.key())
             && (!member.filtered || member.session.access().may_read(&outgoing.message.topic))
@@ -78,10 +89,10 @@ fn give(group: &Group, mut outgoing: Outgoing, without: Option<&Arc<Session>>) -
             outgoing.identifiers.clear();
             outgoing.identifiers.extend(member.identifier);
             outgoing = match member.session.push(outgoing, stays) {
-                Ok(ticket) => return ticket,
+                Ok(ticket) => return (ticket, stays),
                 Err(back) => back,
             };
         }
     }
-    Ticket::NONE
+    (Ticket::NONE, false)
 }

@@ -5,7 +5,7 @@
 //! the others in a tree by level. The members of a shared subscription stand together as one entry
 //! of its filter.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
@@ -37,9 +37,21 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Arc<Subscription>>,
     /// Where the search for a member begins.
     turn: Arc<AtomicUsize>,
+    /// A message was given to a member that was away.
+    left_over: Arc<AtomicBool>,
 }
 
 impl Group {
+    /// Notes that a message was given to a member that was away.
+    pub(crate) fn note_left_over(&self) {
+        self.left_over.store(true, Relaxed);
+    }
+
+    /// Whether that was noted since the last call.
+    pub(crate) fn take_left_over(&self) -> bool {
+        self.left_over.load(Relaxed) && self.left_over.swap(false, Relaxed)
+    }
+
     /// The members, beginning with another one each time.
     pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Subscription>> {
         let first = self.turn.fetch_add(1, Relaxed) % self.members.len().max(1);
@@ -208,6 +220,7 @@ fn replace_member(
             filter: filter.into(),
             members: Vec::new(),
             turn: Arc::default(),
+            left_over: Arc::default(),
         }),
     };
     let members = &mut Arc::make_mut(&mut group).members;

@@ -52,39 +52,72 @@ pub(crate) enum Received {
     Unknown,
 }
 
+/// The first of the packet identifiers for messages that are recorded with theirs.
+const FIRST_RECORDED: u16 = 0x8000;
+
 /// The packet identifiers of one session that stand for a message.
+///
+/// Those that are recorded and those that are not have ranges of their own: after a restart, the
+/// client may still hold a QoS 2 message whose identifier nobody recorded. A recorded message must
+/// not come under the same one, or the client would take it for that message.
 #[derive(Debug, Default)]
 pub(crate) struct PacketIds {
     taken: HashSet<u16>,
+    unrecorded: usize,
     last: u16,
+    last_recorded: u16,
 }
 
 impl PacketIds {
-    /// An identifier that is not taken; `None` when all are.
+    /// One that will not be recorded; `None` when all of them are taken.
     pub(crate) fn take(&mut self) -> Option<u16> {
         if !self.any_is_free() {
             return None;
         }
         loop {
-            self.last = self.last.checked_add(1).unwrap_or(1);
-            if self.taken.insert(self.last) {
+            self.last = (self.last + 1) % FIRST_RECORDED;
+            if self.last != 0 && self.taken.insert(self.last) {
+                self.unrecorded += 1;
                 return Some(self.last);
             }
         }
     }
 
-    pub(crate) fn any_is_free(&self) -> bool {
-        self.taken.len() < usize::from(u16::MAX)
+    /// One that will be recorded; `None` when all of them are taken.
+    pub(crate) fn take_recorded(&mut self) -> Option<u16> {
+        let all = usize::from(u16::MAX - FIRST_RECORDED) + 1;
+        if self.taken.len() - self.unrecorded >= all {
+            return None;
+        }
+        loop {
+            self.last_recorded = self
+                .last_recorded
+                .checked_add(1)
+                .unwrap_or(0)
+                .max(FIRST_RECORDED);
+            if self.taken.insert(self.last_recorded) {
+                return Some(self.last_recorded);
+            }
+        }
     }
 
-    /// Takes this one, which was taken before a restart.
+    /// Whether one that is not recorded is free.
+    pub(crate) fn any_is_free(&self) -> bool {
+        self.unrecorded < usize::from(FIRST_RECORDED) - 1
+    }
+
+    /// Takes this recorded one, which was taken before a restart.
     pub(crate) fn restore(&mut self, packet_id: u16) {
-        self.taken.insert(packet_id);
-        self.last = self.last.max(packet_id);
+        if self.taken.insert(packet_id) && packet_id < FIRST_RECORDED {
+            self.unrecorded += 1;
+        }
+        self.last_recorded = self.last_recorded.max(packet_id);
     }
 
     pub(crate) fn free(&mut self, packet_id: u16) {
-        self.taken.remove(&packet_id);
+        if self.taken.remove(&packet_id) && packet_id < FIRST_RECORDED {
+            self.unrecorded -= 1;
+        }
         if self.taken.is_empty() && self.taken.capacity() > 64 {
             self.taken = HashSet::new();
         }
@@ -405,14 +438,31 @@ mod tests {
     fn an_identifier_that_is_taken_is_not_given_again() {
         let mut ids = PacketIds::default();
         assert_eq!(ids.take(), Some(1));
-        ids.last = u16::MAX;
+        ids.last = FIRST_RECORDED - 1;
         assert_eq!(ids.take(), Some(2));
-        ids.restore(9);
-        assert_eq!(ids.take(), Some(10));
         ids.free(1);
-        ids.last = u16::MAX;
+        ids.last = FIRST_RECORDED - 1;
         assert_eq!(ids.take(), Some(1));
-        ids.taken = (1..=u16::MAX).collect();
-        assert_eq!(ids.take(), None);
+        while ids.take().is_some() {}
+        assert!(!ids.any_is_free());
+        assert_eq!(ids.unrecorded, 0x7fff);
+    }
+
+    #[test]
+    fn recorded_identifiers_are_others_and_stay_taken_over_a_restart() {
+        let mut ids = PacketIds::default();
+        assert_eq!(ids.take(), Some(1));
+        assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED));
+        assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED + 1));
+        let mut ids = PacketIds::default();
+        ids.restore(FIRST_RECORDED + 7);
+        assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED + 8));
+        ids.last_recorded = u16::MAX;
+        assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED));
+        while ids.take_recorded().is_some() {}
+        assert_eq!(ids.taken.len(), 0x8000);
+        ids.free(FIRST_RECORDED + 7);
+        assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED + 7));
+        assert!(ids.any_is_free());
     }
 }

@@ -171,3 +171,32 @@ async fn a_session_that_has_become_short_leaves_nothing_on_disk() {
     r.subscribe("a", 0).await;
     assert_eq!(r.message().await.payload, "keep me");
 }
+
+#[tokio::test]
+async fn an_identifier_that_the_client_may_hold_is_not_used_for_a_recorded_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = at(folder.path()).await;
+    let mut reader = connect(5, "r", "admin").lasting().go(&broker).await;
+    for what in ["metrics", "status"] {
+        let topic = format!("hostbus/v1/home/web1/{what}");
+        reader.subscribe(&topic, 2).await;
+    }
+    let mut writer = connect(5, "w", "web1").go(&broker).await;
+    // Not a durable topic: nothing of it is recorded.
+    writer
+        .publish(0b100, "hostbus/v1/home/web1/metrics", "m")
+        .await;
+    let first = reader.message().await;
+    drop((reader, writer));
+    stop(broker).await;
+
+    let broker = at(folder.path()).await;
+    let (mut reader, body) = connect(5, "r", "admin").lasting().open(&broker).await;
+    assert_eq!(body[0], 1);
+    let mut writer = connect(5, "w", "web1").go(&broker).await;
+    writer
+        .publish(0b100, "hostbus/v1/home/web1/status", "s")
+        .await;
+    let second = reader.message().await;
+    assert_ne!(first.packet_id, second.packet_id);
+}

@@ -241,3 +241,26 @@ async fn what_has_arrived_is_handled_once_the_rest_is_over() {
         w.expect_ack(0x40, 7, 0x10).await;
     }
 }
+
+#[tokio::test]
+async fn what_one_packet_may_ask_for_is_bounded() {
+    let broker = broker(|config| {
+        config.limits.max_subscriptions = 3;
+        config.limits.max_topic_bytes = 64;
+    })
+    .await;
+    let mut client = connect(5, "c", "admin").go(&broker).await;
+    let (fits, long) = ("x".repeat(64), "x".repeat(65));
+    assert_eq!(client.subscribe(&fits, 0).await, 0);
+    assert_eq!(client.subscribe(&long, 0).await, 0x8f);
+    client.publish(0, &long, "x").await;
+    assert_eq!(client.ended().await, Some(0x90));
+    let mut client = connect(5, "c", "admin").go(&broker).await;
+    let filters: Vec<u8> = (0..4)
+        .flat_map(|_| [&text("a")[..], &[0]].concat())
+        .collect();
+    client
+        .send(&packet(0x82, &[&[0, 1, 0], &filters[..]].concat()))
+        .await;
+    assert_eq!(client.ended().await, Some(0x97));
+}

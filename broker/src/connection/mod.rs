@@ -47,6 +47,9 @@ use pace::Pace;
 /// Messages are added to the write buffer while it is shorter than this.
 const WRITE_AHEAD_BYTES: usize = 64 * 1024;
 
+/// More than a topic alias adds to a packet.
+const ALIAS_BYTES: usize = 16;
+
 /// A client that sends without a pause has so many bytes taken, then it is the others' turn: those
 /// who get what it sent, or it would fill their queues before they run again.
 const TURN_BYTES: usize = 64 * 1024;
@@ -71,6 +74,8 @@ enum End {
     Wrong(DecodeError),
     /// The broker ends it.
     Told(Reason),
+    /// Its CONNECT could not be answered.
+    NotLetIn,
     /// The client does not read its answers.
     Unread,
     /// The broker stops.
@@ -81,7 +86,7 @@ impl End {
     /// What a 5.0 client is told.
     fn reason(self) -> Option<Reason> {
         match self {
-            Self::Goodbye { .. } | Self::Lost => None,
+            Self::Goodbye { .. } | Self::Lost | Self::NotLetIn => None,
             Self::Wrong(error) => Some(error.reason()),
             Self::Told(reason) => Some(reason),
             Self::Unread => Some(Reason::QUOTA_EXCEEDED),
@@ -211,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 with_will: false,
                 ..
             } | End::Stopping
+                | End::NotLetIn
         );
         let expiry = match end {
             End::Goodbye { expiry, .. } => expiry,
@@ -220,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.hub.counters().clients_connected.subtract(1);
         self.span.in_scope(|| match end {
             End::Goodbye { .. } | End::Stopping => debug!(user, client, "client disconnected"),
-            End::Lost => debug!(user, client, "connection lost"),
+            End::Lost | End::NotLetIn => debug!(user, client, "connection lost"),
             End::Wrong(error) => info!(user, client, %error, "client cut off"),
             End::Unread => warn!(user, client, "client cut off: it does not read its answers"),
             End::Told(reason) => {
@@ -335,11 +341,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.answers.until(attached.ticket),
             ) => if safe.is_err() {
                 warn!(parent: &self.span, "session can't be written to disk: its client was not let in");
-                return Err(End::Lost);
+                return Err(End::NotLetIn);
             },
             // The session has a new connection, or has ended.
-            () = wake.notified() => return Err(End::Lost),
-            () = stop => return Err(End::Lost),
+            () = wake.notified() => return Err(End::NotLetIn),
+            () = stop => return Err(End::NotLetIn),
         }
         self.transport
             .outgoing
@@ -372,7 +378,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     packet_id,
                     dup,
                 } => {
-                    let alias = self.given.of(&outgoing.message.topic);
+                    let cost = outgoing.message.cost_bytes();
+                    // With an alias a packet may be longer; its cost says more than its length.
+                    let alias = if cost + ALIAS_BYTES < dialect.max_packet_bytes {
+                        self.given.of(&outgoing.message.topic)
+                    } else {
+                        None
+                    };
                     match outgoing.shared_frame(dialect.version) {
                         Some(frame) if alias.is_none() => out.extend_from_slice(frame),
                         _ => {

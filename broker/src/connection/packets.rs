@@ -38,8 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn handle_all(&mut self) -> Result<(), End> {
         loop {
-            self.stopped_short =
-                self.answers.are_many() || self.pace.rest(Instant::now).is_some();
+            self.stopped_short = self.answers.are_many() || self.pace.rest(Instant::now).is_some();
             if self.stopped_short {
                 return Ok(());
             }
@@ -106,7 +105,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             .as_bytes()
             .iter()
             .filter(|byte| **byte == b'/');
-        if levels.count() >= self.hub.limits().max_topic_levels {
+        let limits = self.hub.limits();
+        if levels.count() >= limits.max_topic_levels || publish.topic.len() > limits.max_topic_bytes
+        {
             return Err(End::Wrong(DecodeError::TopicName));
         }
         let bytes = publish.topic.len() + publish.payload.len() + publish.passed_on.len();
@@ -211,7 +212,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Bounds what one packet asks for, and how fast it may ask.
+    fn admit_filters<'f>(&mut self, filters: impl Iterator<Item = &'f str>) -> Result<(), End> {
+        let mut count = 0;
+        for filter in filters {
+            count += 1;
+            if self.pace.published(filter.len(), Instant::now) {
+                self.hub.counters().rests.add(1);
+            }
+        }
+        if count > self.hub.limits().max_subscriptions {
+            return Err(End::Told(Reason::QUOTA_EXCEEDED));
+        }
+        Ok(())
+    }
+
     fn subscribe(&mut self, packet: &Subscribe) -> Result<(), End> {
+        self.admit_filters(packet.filters.iter().map(|request| &*request.filter))?;
         self.check_answer(packet.filters.len())?;
         let attached = &self.welcome.attached;
         let hub = self.hub;
@@ -234,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn unsubscribe(&mut self, packet: &Unsubscribe) -> Result<(), End> {
+        self.admit_filters(packet.filters.iter().map(|filter| &**filter))?;
         self.check_answer(packet.filters.len())?;
         let attached = &self.welcome.attached;
         let answer = subscriber::unsubscribe(

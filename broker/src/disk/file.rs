@@ -519,6 +519,7 @@ mod tests {
             identifiers: Vec::new(),
             shared: None,
             stored: None,
+            frames: None,
         };
         let mut batch = Pending::new();
         let row = SessionRow {

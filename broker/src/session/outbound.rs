@@ -99,7 +99,7 @@ impl Session {
             return true;
         }
         let packet_id = if outgoing.qos == QoS::ExactlyOnce {
-            let Some(packet_id) = state.packet_ids.take() else {
+            let Some(packet_id) = state.packet_ids.take_recorded() else {
                 return false;
             };
             packet_id

@@ -144,7 +144,7 @@ async fn empty_topics_and_filters_close_the_connection() {
 #[tokio::test]
 async fn the_longest_topic_is_carried() {
     let topic = "x".repeat(65_535);
-    let broker = broker(|_| {}).await;
+    let broker = broker(|config| config.limits.max_topic_bytes = 65_535).await;
     for level in [4, 5] {
         let mut client = connect(level, "c", "admin").go(&broker).await;
         assert_eq!(client.subscribe(&topic, 0).await, 0);
