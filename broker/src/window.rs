@@ -52,8 +52,9 @@ pub(crate) enum Received {
     Unknown,
 }
 
-/// The first of the packet identifiers for messages that are recorded with theirs.
-const FIRST_RECORDED: u16 = 0x8000;
+/// The first of the packet identifiers for messages that are recorded with theirs. So many of those
+/// are needed at once as messages wait, of the others only as many as are under way.
+const FIRST_RECORDED: u16 = 0x2000;
 
 /// The packet identifiers of one session that stand for a message.
 ///
@@ -445,7 +446,7 @@ mod tests {
         assert_eq!(ids.take(), Some(1));
         while ids.take().is_some() {}
         assert!(!ids.any_is_free());
-        assert_eq!(ids.unrecorded, 0x7fff);
+        assert_eq!(ids.unrecorded, usize::from(FIRST_RECORDED) - 1);
     }
 
     #[test]
@@ -460,7 +461,7 @@ mod tests {
         ids.last_recorded = u16::MAX;
         assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED));
         while ids.take_recorded().is_some() {}
-        assert_eq!(ids.taken.len(), 0x8000);
+        assert_eq!(ids.taken.len(), 0x1_0000 - usize::from(FIRST_RECORDED));
         ids.free(FIRST_RECORDED + 7);
         assert_eq!(ids.take_recorded(), Some(FIRST_RECORDED + 7));
         assert!(ids.any_is_free());
