@@ -51,7 +51,7 @@ pub(crate) struct Serve {
     /// Address and port where Prometheus gets the broker's figures over HTTP
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
-    /// Folder of the identities
+    /// Folder of the identities and of what must survive
     #[arg(long, value_name = "DIR", env = "HOSTBUS_DATA")]
     data: Option<PathBuf>,
     /// Let clients in without login, with this role; on loopback only

@@ -34,7 +34,8 @@ pub struct Config {
     pub anonymous: Option<Role>,
     /// Where the contract's topics begin. Default `hostbus/v1`.
     pub root: TopicRoot,
-    /// The folder of `identities.redb`. Absent: only the `identities` below exist.
+    /// The folder of `identities.redb` and `state.redb` (persistent sessions and retained messages).
+    /// Absent: only the `identities` below exist, and nothing survives the broker.
     pub data: Option<PathBuf>,
     /// Identities that stand in the settings rather than in the data folder. They take precedence.
     pub identities: Vec<ConfiguredIdentity>,

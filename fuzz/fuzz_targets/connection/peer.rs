@@ -191,8 +191,12 @@ impl Line {
     }
 
     fn done(&mut self, packet_id: u16, state: UnderWay) {
-        if self.under_way.get(&packet_id) == Some(&state) {
-            self.under_way.remove(&packet_id);
+        match self.under_way.get(&packet_id) {
+            Some(known) if *known == state => drop(self.under_way.remove(&packet_id)),
+            Some(_) => {}
+            // It may be on its way: then the broker takes it for acknowledged, and sends more than
+            // we know to be free.
+            None => self.crossed = true,
         }
     }
 
