@@ -73,7 +73,9 @@ pub struct Limits {
     /// default 33,554,432. As above.
     pub bytes_per_second: u64,
     /// QoS 1 and 2 messages under way at once, in each direction. 1 to 65,535, default 256; a 5.0
-    /// client may set a lower one for itself. At the limit, messages wait in the queue.
+    /// client may set a lower one for itself. At the limit, messages wait in the queue; there are
+    /// never more than 8,191 to one client. A 3.1.1 client can't be told of it: it may have as many
+    /// QoS 2 messages open as there are packet identifiers.
     pub receive_maximum: u16,
     /// Answers that wait for a client which does not read them. 1,024 and up, default 262,144.
     /// At the limit the connection is closed.
