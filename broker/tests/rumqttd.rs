@@ -141,7 +141,7 @@ async fn it_lets_go_of_its_port_and_its_clients_when_told_to_stop() {
     // The next one takes the same port.
     let again = raw::broker(|config| {
         config.engine = Engine::Rumqttd;
-        config.listen = address;
+        config.listen = Some(address);
     })
     .await;
     assert_eq!(again.address, address);
@@ -155,7 +155,7 @@ fn it_stays_on_loopback_even_where_the_network_is_said_to_be_private() {
         ..Config::default()
     };
     assert!(config.check().is_ok());
-    config.listen = ([192, 168, 0, 1], 1883).into();
+    config.listen = Some(([192, 168, 0, 1], 1883).into());
     let text = config.check().unwrap_err().to_string();
     for part in ["broker.engine", "broker.listen", "192.168.0.1:1883"] {
         assert!(text.contains(part), "{text}");
@@ -167,7 +167,7 @@ async fn a_port_that_is_taken_is_told() {
     let first = rumqttd().await;
     let config = Config {
         engine: Engine::Rumqttd,
-        listen: first.address,
+        listen: Some(first.address),
         ..Config::default()
     };
     let token = CancellationToken::new();
