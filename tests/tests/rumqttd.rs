@@ -26,7 +26,7 @@ fn rumqttd_carries_the_pipeline_too() {
     };
     let config = Config {
         engine: Engine::Rumqttd,
-        listen: SocketAddr::from((loopback::address(), 0)),
+        listen: Some(SocketAddr::from((loopback::address(), 0))),
         identities: vec![
             identity("ingester", Role::Ingester, None),
             identity("home.web1", Role::Publisher, Some("home.web1")),
