@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytestring::ByteString;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tracing::{error, info};
 
 use super::pending::Pending;
+use super::references::References;
 use super::rows::{Entry, Now, Options, SessionRow, message_bytes, read_message};
 use crate::codec::QoS;
 use crate::error::Error;
@@ -449,51 +450,6 @@ impl File {
             } else {
                 self.references.insert(message, count);
             }
-        }
-        Ok(())
-    }
-}
-
-/// How many entries refer to a message, with the changes of one batch.
-struct References<'f> {
-    before: &'f HashMap<u64, u64>,
-    changed: HashMap<u64, u64>,
-}
-
-impl<'f> References<'f> {
-    fn new(before: &'f HashMap<u64, u64>) -> Self {
-        Self {
-            before,
-            changed: HashMap::new(),
-        }
-    }
-
-    fn count(&mut self, message: u64) -> &mut u64 {
-        let before = self.before.get(&message).copied().unwrap_or(0);
-        self.changed.entry(message).or_insert(before)
-    }
-
-    /// Notes one more. Whether the message must be written: another entry of this batch may have
-    /// done so, or let go of it.
-    fn add(&mut self, message: u64) -> bool {
-        let written = self.changed.contains_key(&message) || self.before.contains_key(&message);
-        *self.count(message) += 1;
-        !written
-    }
-
-    fn subtract(&mut self, message: u64) {
-        if message != 0 {
-            let count = self.count(message);
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn remove_unused(
-        &self,
-        messages: &mut Table<'_, u64, &[u8]>,
-    ) -> Result<(), redb::StorageError> {
-        for (message, _) in self.changed.iter().filter(|(_, count)| **count == 0) {
-            messages.remove(message)?;
         }
         Ok(())
     }

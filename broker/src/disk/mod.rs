@@ -6,6 +6,7 @@
 //! | `ticket` | when something is safe |
 //! | `pending` | what is to be written, until it is |
 //! | `rows` | values as bytes |
+//! | `references` | which messages are still needed |
 //! | `file` | `state.redb`: opening, reading, committing |
 //!
 //! Whoever changes durable state records it here, in memory, and gets a [`Ticket`]. One thread
@@ -18,6 +19,7 @@
 
 mod file;
 mod pending;
+mod references;
 mod rows;
 mod ticket;
 
