@@ -209,8 +209,7 @@ fn client_id(connect: &Connect) -> Result<(ByteString, bool), Reason> {
 
 /// The will is a publish like any other.
 fn check_will(topic: &str, access: &Access, hub: &Hub) -> Result<(), Reason> {
-    let limits = hub.limits();
-    if topic.split('/').count() > limits.max_topic_levels || topic.len() > limits.max_topic_bytes {
+    if !hub.limits().allow_topic(topic) {
         return Err(Reason::TOPIC_NAME_INVALID);
     }
     if !access.may_write(topic) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hostbus_wire::Identity;
 use serde::Deserialize;
 
 /// The `[broker.limits]` section.
@@ -260,6 +261,20 @@ impl Limits {
             }
         }
         Ok(())
+    }
+
+    /// Whether a topic or filter has as few levels and bytes as it must.
+    pub(crate) fn allow_topic(&self, topic: &str) -> bool {
+        let levels = topic.bytes().filter(|byte| *byte == b'/').count() + 1;
+        levels <= self.max_topic_levels && topic.len() <= self.max_topic_bytes
+    }
+
+    /// Whether the quotas and rates of one user hold for this one.
+    pub(crate) fn hold_for(identity: &Identity) -> bool {
+        !matches!(
+            identity,
+            Identity::Ingester | Identity::Notifier | Identity::Admin
+        )
     }
 
     /// The connect time-out.

@@ -104,8 +104,7 @@ fn admit(
     let (share, filter) = split_share(whole);
     let well_shared = share.is_some_and(|name| !name.is_empty() && !name.contains(['+', '#']));
     let shared_wrongly = whole.starts_with(SHARE) && (!well_shared || filter.is_empty());
-    let too_long =
-        whole.len() > limits.max_topic_bytes || filter.split('/').count() > limits.max_topic_levels;
+    let too_long = !limits.allow_topic(filter) || whole.len() > limits.max_topic_bytes;
     if shared_wrongly || too_long {
         return Err(Reason::TOPIC_FILTER_INVALID);
     }

@@ -416,6 +416,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let drained = self.fill();
             let bytes = self.transport.flush().await?;
             self.hub.counters().bytes_sent.add(bytes as u64);
+            // A flush of nothing does not wait, and the time for this must be able to end.
+            tokio::task::yield_now().await;
             if drained != Ok(Drained::More) {
                 return Ok(());
             }

@@ -44,11 +44,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(limits: &Limits, identity: &Identity) -> Self {
-        let free = matches!(
-            identity,
-            Identity::Ingester | Identity::Notifier | Identity::Admin
-        );
-        let buckets = (!free).then(|| {
+        let buckets = Limits::hold_for(identity).then(|| {
             [
                 Bucket::new(limits.messages_per_second),
                 Bucket::new(limits.bytes_per_second),

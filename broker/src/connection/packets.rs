@@ -100,14 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.tally.messages_received += 1;
         self.tally.payload_bytes_received += publish.payload.len() as u64;
         self.taken.resolve(&mut publish)?;
-        let levels = publish
-            .topic
-            .as_bytes()
-            .iter()
-            .filter(|byte| **byte == b'/');
-        let limits = self.hub.limits();
-        if levels.count() >= limits.max_topic_levels || publish.topic.len() > limits.max_topic_bytes
-        {
+        if !self.hub.limits().allow_topic(&publish.topic) {
             return Err(End::Wrong(DecodeError::TopicName));
         }
         let bytes = publish.topic.len() + publish.payload.len() + publish.passed_on.len();

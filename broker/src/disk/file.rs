@@ -1,4 +1,4 @@
-//! `state.redb`: opening it, reading all of it, committing a batch.
+//! `state.redb`: its tables, opening it, committing a batch. What is read at the start is in `load`.
 //!
 //! ```text
 //! state.redb (mode 0600)
@@ -18,65 +18,30 @@ use std::fs::{self, File as FsFile, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytestring::ByteString;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 use tracing::{error, info};
 
+use super::load::{Fault, Loaded, count_references, read};
 use super::pending::Pending;
 use super::references::References;
-use super::rows::{Entry, Now, Options, SessionRow, message_bytes, read_message};
-use crate::codec::QoS;
+use super::rows::{Entry, Now, message_bytes};
 use crate::error::Error;
-use crate::message::{Message, Outgoing, Stored};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
-const FILTERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("filters");
-const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
-const INCOMING: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("incoming");
-const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
-const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
+pub(super) const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
+pub(super) const FILTERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("filters");
+pub(super) const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
+pub(super) const INCOMING: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("incoming");
+pub(super) const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
+pub(super) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 
 const FORMAT: u64 = 1;
 
 /// Pages that the database may hold in memory.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
-
-/// A message that waits for a session, as it was read.
-#[derive(Debug)]
-pub(crate) struct StoredEntry {
-    pub(crate) outgoing: Outgoing,
-    /// The client has it already; only its packet identifier is still in use.
-    pub(crate) released: bool,
-}
-
-/// A session as it was read.
-#[derive(Debug)]
-pub(crate) struct StoredSession {
-    pub(crate) key: u64,
-    pub(crate) row: SessionRow,
-    pub(crate) filters: Vec<(Box<str>, Options)>,
-    /// In order.
-    pub(crate) entries: Vec<StoredEntry>,
-    pub(crate) incoming: Vec<u16>,
-}
-
-/// All that was read.
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    /// By key.
-    pub(crate) sessions: Vec<StoredSession>,
-    pub(crate) retained: Vec<Message>,
-    /// The highest sequence number in use.
-    pub(crate) last_sequence: u64,
-    /// The highest key in use.
-    pub(crate) last_key: u64,
-    /// How many entries refer to each message.
-    references: HashMap<u64, u64>,
-}
 
 /// The open file.
 #[derive(Debug)]
@@ -84,17 +49,6 @@ pub(super) struct File {
     /// Absent after a failure, until it could be opened again.
     database: Option<Database>,
     references: HashMap<u64, u64>,
-}
-
-/// Why the file can't be read.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("{0}")]
-    Database(#[from] redb::Error),
-    #[error("unreadable row in table {0}")]
-    Row(&'static str),
-    #[error("the database library gave up")]
-    Panic,
 }
 
 /// Opens the file at `path`, or begins a new one, and reads it. A damaged one is kept aside.
@@ -238,121 +192,6 @@ fn keep_aside(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-fn read(database: &Database) -> Result<Loaded, Fault> {
-    let reading = database.begin_read().map_err(redb::Error::from)?;
-    let now = Now::read();
-    let mut loaded = Loaded::default();
-    let mut messages = HashMap::new();
-    let table = reading.open_table(MESSAGES).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (sequence, row) = row.map_err(redb::Error::from)?;
-        let sequence = sequence.value();
-        let mut message = read_message(row.value(), now).ok_or(Fault::Row("messages"))?;
-        message.sequence = sequence;
-        loaded.last_sequence = loaded.last_sequence.max(sequence);
-        messages.insert(sequence, Arc::new(message));
-    }
-    let table = reading.open_table(RETAINED).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (topic, row) = row.map_err(redb::Error::from)?;
-        let message = read_message(row.value(), now).ok_or(Fault::Row("retained"))?;
-        if *message.topic != *topic.value() {
-            return Err(Fault::Row("retained"));
-        }
-        loaded.retained.push(message);
-    }
-    let table = reading.open_table(SESSIONS).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
-        let row = serde_json::from_slice(row.value()).map_err(|_| Fault::Row("sessions"))?;
-        loaded.last_key = loaded.last_key.max(key.value());
-        loaded.sessions.push(StoredSession {
-            key: key.value(),
-            row,
-            filters: Vec::new(),
-            entries: Vec::new(),
-            incoming: Vec::new(),
-        });
-    }
-    let place: HashMap<u64, usize> = loaded
-        .sessions
-        .iter()
-        .enumerate()
-        .map(|(place, session)| (session.key, place))
-        .collect();
-    let session = |key: u64, table: &'static str| place.get(&key).copied().ok_or(Fault::Row(table));
-    let table = reading.open_table(FILTERS).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
-        let (key, filter) = key.value();
-        let options = Options::read(row.value()).ok_or(Fault::Row("filters"))?;
-        let session = &mut loaded.sessions[session(key, "filters")?];
-        session.filters.push((filter.into(), options));
-    }
-    let table = reading.open_table(INCOMING).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, packet_id) = row.map_err(redb::Error::from)?.0.value();
-        let session = &mut loaded.sessions[session(key, "incoming")?];
-        session.incoming.push(packet_id);
-    }
-    let table = reading.open_table(ENTRIES).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
-        let (key, number) = key.value();
-        let entry = Entry::read(row.value()).ok_or(Fault::Row("entries"))?;
-        let stored = stored_entry(entry, number, &messages).ok_or(Fault::Row("entries"))?;
-        let session = &mut loaded.sessions[session(key, "entries")?];
-        session.entries.push(stored);
-    }
-    loaded.references = count_references(database)?;
-    Ok(loaded)
-}
-
-/// How many entries refer to each message.
-fn count_references(database: &Database) -> Result<HashMap<u64, u64>, redb::Error> {
-    let mut references = HashMap::new();
-    let table = database.begin_read()?.open_table(ENTRIES)?;
-    for row in table.iter()? {
-        let message = Entry::message_of(row?.1.value());
-        if message != 0 {
-            *references.entry(message).or_default() += 1;
-        }
-    }
-    Ok(references)
-}
-
-fn stored_entry(
-    entry: Entry,
-    number: u64,
-    messages: &HashMap<u64, Arc<Message>>,
-) -> Option<StoredEntry> {
-    let stored = Stored {
-        entry: number,
-        ticket: super::Ticket::NONE,
-        packet_id: entry.packet_id,
-    };
-    if entry.qos == QoS::AtMostOnce || (entry.qos == QoS::ExactlyOnce) != (entry.packet_id > 0) {
-        return None;
-    }
-    let message = if entry.released {
-        Arc::new(Message::own("released", String::new()))
-    } else {
-        Arc::clone(messages.get(&entry.message)?)
-    };
-    Some(StoredEntry {
-        outgoing: Outgoing {
-            message,
-            qos: entry.qos,
-            retain: entry.retain,
-            identifiers: entry.identifiers,
-            shared: entry.shared,
-            stored: Some(stored),
-            frames: None,
-        },
-        released: entry.released,
-    })
-}
-
 impl File {
     /// Opens the file again after a failure.
     pub(super) fn reopen(&mut self, path: &Path) -> Result<(), redb::Error> {
@@ -457,8 +296,12 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::SessionRow;
     use super::*;
+    use crate::codec::QoS;
+    use crate::message::{Message, Outgoing};
     use std::io::ErrorKind;
+    use std::sync::Arc;
 
     #[test]
     fn a_commit_that_failed_after_it_was_written_is_written_again() {

@@ -7,7 +7,7 @@
 //! | `pending` | what is to be written, until it is |
 //! | `rows` | values as bytes |
 //! | `references` | which messages are still needed |
-//! | `file` | `state.redb`: opening, reading, committing |
+//! | `file`, `load` | `state.redb`: opening and committing; reading it at the start |
 //!
 //! Whoever changes durable state records it here, in memory, and gets a [`Ticket`]. One thread
 //! writes all that was recorded meanwhile in one transaction, and then tells that it is safe. So
@@ -18,6 +18,7 @@
 //! succeeds. What waits in memory then is bounded like the queues and retained messages it mirrors.
 
 mod file;
+mod load;
 mod pending;
 mod references;
 mod rows;
@@ -36,7 +37,7 @@ use crate::error::Error;
 use crate::lock::{Held, Locked};
 use crate::message::{Message, Outgoing, Stored};
 
-pub(crate) use file::{Loaded, StoredSession};
+pub(crate) use load::{Loaded, StoredSession};
 pub(crate) use rows::{Now, Options, SessionRow};
 pub(crate) use ticket::Ticket;
 
@@ -356,7 +357,7 @@ mod tests {
         assert_eq!((one.key, &*one.row.user), (1, "one"));
         assert_eq!(one.filters, [("a/+".into(), options)]);
         assert_eq!(one.incoming, [8, 9]);
-        let check = |entry: &file::StoredEntry, number: u64, qos: QoS, packet_id: u16| {
+        let check = |entry: &load::StoredEntry, number: u64, qos: QoS, packet_id: u16| {
             let outgoing = &entry.outgoing;
             let stored = outgoing.stored.unwrap();
             assert_eq!((stored.entry, stored.packet_id), (number, packet_id));

@@ -161,13 +161,9 @@ impl Session {
             will_due: None,
             over: false,
         };
-        let has_quota = !matches!(
-            identity,
-            Identity::Ingester | Identity::Notifier | Identity::Admin
-        );
         let origin = Origin {
             session: key,
-            quota: has_quota.then(|| (*name.user).into()),
+            quota: Limits::hold_for(&identity).then(|| (*name.user).into()),
         };
         Self {
             origin,
