@@ -138,6 +138,14 @@ mod tests {
                 "{own}"
             );
         }
+        assert!(access.may_write("hostbus/v1/home/_system/publisher/web1"));
+        for other in [
+            "home/_system/publisher/web2",
+            "other/_system/publisher/web1",
+            "home/_system/broker/web1",
+        ] {
+            assert!(!access.may_write(&format!("hostbus/v1/{other}")), "{other}");
+        }
         for never in [
             "committed",
             "config/desired",
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn a_publisher_reads_what_is_addressed_to_it() {
         let access = access(&web1());
-        for own in ["committed", "config/desired", "command/refresh"] {
+        for own in ["committed", "config/desired", "command/refresh", "info"] {
             assert!(
                 access.may_read(&format!("hostbus/v1/home/web1/{own}")),
                 "{own}"

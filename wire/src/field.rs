@@ -11,14 +11,20 @@ pub enum Unit {
     Bytes,
     /// Bytes per second.
     BytesPerSecond,
+    /// Bits per second.
+    BitsPerSecond,
     /// Things or events per second.
     PerSecond,
+    /// Turns per minute.
+    PerMinute,
     /// Milliseconds.
     Milliseconds,
     /// Degrees Celsius.
     Celsius,
     /// Watts.
     Watts,
+    /// Volts.
+    Volts,
     /// Megahertz.
     Megahertz,
     /// A plain count.
@@ -33,10 +39,13 @@ impl fmt::Display for Unit {
             Self::Percent => "%",
             Self::Bytes => "B",
             Self::BytesPerSecond => "B/s",
+            Self::BitsPerSecond => "bit/s",
             Self::PerSecond => "1/s",
+            Self::PerMinute => "1/min",
             Self::Milliseconds => "ms",
             Self::Celsius => "°C",
             Self::Watts => "W",
+            Self::Volts => "V",
             Self::Megahertz => "MHz",
             Self::Count | Self::None => "1",
         })

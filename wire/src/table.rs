@@ -37,6 +37,7 @@ pub enum Kind {
     Silence,
     Admin,
     AdminReply,
+    PublisherHealth,
     System,
 }
 
@@ -64,6 +65,8 @@ pub struct Row {
 }
 
 const READERS: &[Role] = &[Ingester, Notifier, Viewer, Operator];
+/// A publisher hears on its own `info` whether another one uses its node's name.
+const INFO_READERS: &[Role] = &[Publisher, Ingester, Notifier, Viewer, Operator];
 
 const fn row(
     kind: Kind,
@@ -94,7 +97,7 @@ const MESSAGE: (QoS, bool, bool) = (QoS::AtLeastOnce, false, true);
 pub const TABLE: &[Row] = &[
     row(Kind::Metrics,        "{site}/{node}/metrics",         "Sample, CBOR",               LIVE,    &[Publisher],          READERS),
     row(Kind::Status,         "{site}/{node}/status",          "`online` or `offline`, text", STATE,  &[Publisher],          READERS),
-    row(Kind::Info,           "{site}/{node}/info",            "inventory, CBOR",            STATE,   &[Publisher],          READERS),
+    row(Kind::Info,           "{site}/{node}/info",            "inventory, CBOR",            STATE,   &[Publisher],          INFO_READERS),
     row(Kind::Details,        "{site}/{node}/details/+",       "table, CBOR",                LIVE,    &[Publisher],          READERS),
     row(Kind::Events,         "{site}/{node}/events",          "event, CBOR",                MESSAGE, &[Publisher, Ingester], READERS),
     row(Kind::Committed,      "{site}/{node}/committed",       "committed mark, CBOR",       LIVE,    &[Ingester],           &[Publisher, Ingester, Notifier, Viewer, Operator]),
@@ -110,6 +113,7 @@ pub const TABLE: &[Row] = &[
     row(Kind::Silence,        "{site}/_silences/+",            "silence, CBOR",              STATE,   &[Operator],           READERS),
     row(Kind::Admin,          "{site}/_admin/+",               "request, CBOR",              MESSAGE, &[],                   &[]),
     row(Kind::AdminReply,     "{site}/_admin/reply/+",         "reply, CBOR",                MESSAGE, &[],                   &[]),
+    row(Kind::PublisherHealth, "{site}/_system/publisher/{node}", "health, CBOR",             LIVE,    &[Publisher],          READERS),
     row(Kind::System,         "{site}/_system/+/+",            "health, CBOR",               LIVE,    &[Ingester, Notifier], READERS),
 ];
 

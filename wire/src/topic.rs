@@ -232,6 +232,7 @@ impl SiteTopic {
             Self::Silence(_) => Kind::Silence,
             Self::Admin(_) => Kind::Admin,
             Self::AdminReply(_) => Kind::AdminReply,
+            Self::System { component, .. } if **component == *"publisher" => Kind::PublisherHealth,
             Self::System { .. } => Kind::System,
         }
     }
@@ -371,6 +372,13 @@ mod tests {
                     instance: "main".into(),
                 }),
                 "hostbus/v1/home/_system/ingester/main",
+            ),
+            (
+                site(SiteTopic::System {
+                    component: "publisher".into(),
+                    instance: "web1".into(),
+                }),
+                "hostbus/v1/home/_system/publisher/web1",
             ),
         ]
     }

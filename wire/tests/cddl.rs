@@ -14,7 +14,8 @@ use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::info::Info;
 use hostbus_wire::sample::{
-    Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor, all_fields,
+    Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
+    Voltage, all_fields,
 };
 use hostbus_wire::{Name, Sample, Scalar, encode};
 use serde::Serialize;
@@ -54,6 +55,7 @@ fn full_sample() -> Sample {
         interval_ms: Some(10_000),
         cpu: Some(cpu),
         memory: Some(full::<Memory>("memory", json!({}))),
+        pressure: Some(full::<Pressure>("pressure", json!({}))),
         filesystems: vec![full::<Filesystem>(
             "filesystem",
             json!({"name": "/", "device": "/dev/vda", "kind": "ext4"}),
@@ -62,6 +64,12 @@ fn full_sample() -> Sample {
         networks: vec![full::<Network>("network", json!({"name": "eth0"}))],
         gpus: vec![full::<Gpu>("gpu", json!({"name": "0", "model": "A100"}))],
         sensors: vec![full::<Sensor>("sensor", json!({"name": "coretemp"}))],
+        fans: vec![full::<Fan>("fan", json!({"name": "cpu-fan"}))],
+        voltages: vec![full::<Voltage>("voltage", json!({"name": "vcore"}))],
+        power_supplies: vec![full::<PowerSupply>(
+            "power_supply",
+            json!({"name": "BAT0", "kind": "battery"}),
+        )],
         custom: vec![full::<Custom>("custom", json!({"name": "x"}))],
         ..Sample::default()
     }

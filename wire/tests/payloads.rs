@@ -200,11 +200,11 @@ fn rows_have_a_constant_field_set_and_name_their_series() {
     assert_eq!(
         seen,
         [
-            ("cpu".to_owned(), 10, row("usage_percent", Some("12.5"))),
+            ("cpu".to_owned(), 13, row("usage_percent", Some("12.5"))),
             ("cores".to_owned(), 2, row("0", Some("25"))),
             (
                 "filesystem:/".to_owned(),
-                5,
+                6,
                 row("total_bytes", Some("270553153536"))
             ),
         ]

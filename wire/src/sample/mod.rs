@@ -3,7 +3,8 @@
 //! ```text
 //! {"v": 1, "ts": 1763630000123, "boot": 1763600000, "seq": 42, "first": 42, "interval_ms": 10000,
 //!  "cpu": {...}, "memory": {...}, "filesystems": [{"name": "/", ...}], "disks": [...],
-//!  "networks": [...], "gpus": [...], "sensors": [...], "custom": [...]}
+//!  "pressure": {...}, "networks": [...], "gpus": [...], "sensors": [...], "fans": [...],
+//!  "voltages": [...], "power_supplies": [...], "custom": [...]}
 //! ```
 //! The node stands in the topic only. Instances stand in lists, their names are values. Each
 //! section or instance becomes one series: `cpu`, `filesystem:/`, `gpu:0`; the list of cores
@@ -24,7 +25,10 @@ use crate::ids::Name;
 
 pub use crate::guard::MAX_POINTS;
 pub use error::SampleError;
-pub use sections::{Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor};
+pub use sections::{
+    Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
+    Voltage,
+};
 pub use series::{CORE_FIELD, CORES, Series, all_fields};
 
 /// The version this code writes. A reader refuses a higher one.
@@ -57,6 +61,9 @@ pub struct Sample {
     /// Memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// How long tasks waited for processors, memory and disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
     /// Filesystems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filesystems: Vec<Filesystem>,
@@ -72,6 +79,15 @@ pub struct Sample {
     /// Temperature sensors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<Sensor>,
+    /// Fans.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fans: Vec<Fan>,
+    /// Voltages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voltages: Vec<Voltage>,
+    /// Batteries and mains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub power_supplies: Vec<PowerSupply>,
     /// Values of somebody's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom: Vec<Custom>,
@@ -92,11 +108,15 @@ impl Default for Sample {
             interval_ms: None,
             cpu: None,
             memory: None,
+            pressure: None,
             filesystems: Vec::new(),
             disks: Vec::new(),
             networks: Vec::new(),
             gpus: Vec::new(),
             sensors: Vec::new(),
+            fans: Vec::new(),
+            voltages: Vec::new(),
+            power_supplies: Vec::new(),
             custom: Vec::new(),
         }
     }
@@ -149,6 +169,12 @@ impl Sample {
         distinct(Network::SERIES, self.networks.iter().map(|item| &item.name))?;
         distinct(Gpu::SERIES, self.gpus.iter().map(|item| &item.name))?;
         distinct(Sensor::SERIES, self.sensors.iter().map(|item| &item.name))?;
+        distinct(Fan::SERIES, self.fans.iter().map(|item| &item.name))?;
+        distinct(Voltage::SERIES, self.voltages.iter().map(|item| &item.name))?;
+        distinct(
+            PowerSupply::SERIES,
+            self.power_supplies.iter().map(|item| &item.name),
+        )?;
         distinct(Custom::SERIES, self.custom.iter().map(|item| &item.name))
     }
 
@@ -170,12 +196,69 @@ impl Sample {
         if let Some(memory) = &mut self.memory {
             memory.round();
         }
+        if let Some(pressure) = &mut self.pressure {
+            pressure.round();
+        }
         self.filesystems.iter_mut().for_each(Filesystem::round);
         self.disks.iter_mut().for_each(Disk::round);
         self.networks.iter_mut().for_each(Network::round);
         self.gpus.iter_mut().for_each(Gpu::round);
         self.sensors.iter_mut().for_each(Sensor::round);
+        self.fans.iter_mut().for_each(Fan::round);
+        self.voltages.iter_mut().for_each(Voltage::round);
+        self.power_supplies.iter_mut().for_each(PowerSupply::round);
         self.custom.iter_mut().for_each(Custom::round);
+    }
+
+    /// Adds the sections of `part`, which was read of the same host at the same moment.
+    pub fn append(&mut self, part: Self) {
+        self.cpu = part.cpu.or(self.cpu.take());
+        self.memory = part.memory.or(self.memory.take());
+        self.pressure = part.pressure.or(self.pressure.take());
+        self.filesystems.extend(part.filesystems);
+        self.disks.extend(part.disks);
+        self.networks.extend(part.networks);
+        self.gpus.extend(part.gpus);
+        self.sensors.extend(part.sensors);
+        self.fans.extend(part.fans);
+        self.voltages.extend(part.voltages);
+        self.power_supplies.extend(part.power_supplies);
+        self.custom.extend(part.custom);
+    }
+
+    /// Shortens its longest lists of instances by a quarter of the longest. Returns how many
+    /// instances went; 0 when no list has two.
+    pub fn shorten(&mut self) -> usize {
+        let lengths = self.lengths();
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        if longest < 2 {
+            return 0;
+        }
+        let keep = longest - longest.div_ceil(4);
+        self.filesystems.truncate(keep);
+        self.disks.truncate(keep);
+        self.networks.truncate(keep);
+        self.gpus.truncate(keep);
+        self.sensors.truncate(keep);
+        self.fans.truncate(keep);
+        self.voltages.truncate(keep);
+        self.power_supplies.truncate(keep);
+        self.custom.truncate(keep);
+        lengths.into_iter().sum::<usize>() - self.lengths().into_iter().sum::<usize>()
+    }
+
+    fn lengths(&self) -> [usize; 9] {
+        [
+            self.filesystems.len(),
+            self.disks.len(),
+            self.networks.len(),
+            self.gpus.len(),
+            self.sensors.len(),
+            self.fans.len(),
+            self.voltages.len(),
+            self.power_supplies.len(),
+            self.custom.len(),
+        ]
     }
 
     /// How many numbers the sections carry.
@@ -218,11 +301,15 @@ impl Sample {
             visit(Series::cores(&cpu.cores));
         }
         whole!(&self.memory, Memory);
+        whole!(&self.pressure, Pressure);
         instances!(&self.filesystems, Filesystem);
         instances!(&self.disks, Disk);
         instances!(&self.networks, Network);
         instances!(&self.gpus, Gpu);
         instances!(&self.sensors, Sensor);
+        instances!(&self.fans, Fan);
+        instances!(&self.voltages, Voltage);
+        instances!(&self.power_supplies, PowerSupply);
         instances!(&self.custom, Custom);
     }
 }

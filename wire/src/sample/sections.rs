@@ -21,6 +21,9 @@ section! {
             load5: f64, None, Gauge, 2, "runnable and blocked tasks, averaged over 5 minutes";
             load15: f64, None, Gauge, 2, "runnable and blocked tasks, averaged over 15 minutes";
             frequency_mhz: f64, Megahertz, Gauge, 0, "current frequency, average of all cores";
+            temperature_celsius: f64, Celsius, Gauge, 1, "temperature of the hottest package";
+            package_watts: f64, Watts, Rate, 2, "power drawn by all packages, by their energy counters";
+            context_switches_per_second: f64, PerSecond, Rate, 0, "switches from task to task";
         }
     }
 }
@@ -37,6 +40,22 @@ section! {
             buffers_bytes: u64, Bytes, Gauge, 0, "block device buffers";
             swap_total_bytes: u64, Bytes, State, 0, "swap space";
             swap_used_bytes: u64, Bytes, Gauge, 0, "swap space in use";
+            major_faults_per_second: f64, PerSecond, Rate, 2, "page faults that had to wait for a disk";
+            oom_kills: u64, Count, State, 0, "processes killed for want of memory since the host was started";
+        }
+    }
+}
+
+section! {
+    /// Pressure stall information: the share of time in which tasks waited for want of a resource.
+    /// `some` is when at least one task waited, `full` when all that were not idle did.
+    pub struct Pressure as "pressure" {
+        fields {
+            cpu_some_percent: f64, Percent, Rate, 2, "time in which a task waited for a processor";
+            memory_some_percent: f64, Percent, Rate, 2, "time in which a task waited for memory";
+            memory_full_percent: f64, Percent, Rate, 2, "time in which all tasks waited for memory";
+            io_some_percent: f64, Percent, Rate, 2, "time in which a task waited for a disk";
+            io_full_percent: f64, Percent, Rate, 2, "time in which all tasks waited for a disk";
         }
     }
 }
@@ -48,6 +67,12 @@ impl Default for Cpu {
 }
 
 impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Pressure {
     fn default() -> Self {
         Self::new()
     }
@@ -72,6 +97,7 @@ section! {
             available_bytes: u64, Bytes, Gauge, 0, "space that an ordinary user can still fill";
             used_percent: f64, Percent, Gauge, 2, "used of used and available, as df shows it";
             inodes_used_percent: f64, Percent, Gauge, 2, "inodes in use";
+            read_only: u64, None, State, 0, "1 when nothing can be written to it, 0 when something can";
         }
     }
 }
@@ -111,6 +137,8 @@ section! {
             tx_errors_per_second: f64, PerSecond, Rate, 2, "send errors";
             rx_drops_per_second: f64, PerSecond, Rate, 2, "received packets dropped";
             tx_drops_per_second: f64, PerSecond, Rate, 2, "packets dropped before they were sent";
+            speed_bits_per_second: u64, BitsPerSecond, State, 0, "what the link can carry; absent where it has no speed";
+            up: u64, None, State, 0, "1 when it can carry traffic, 0 when not";
         }
     }
 }
@@ -136,6 +164,9 @@ section! {
             fan_percent: f64, Percent, Gauge, 0, "fan speed; absent without a fan";
             clock_mhz: f64, Megahertz, Gauge, 0, "clock of the streaming processors";
             memory_clock_mhz: f64, Megahertz, Gauge, 0, "clock of the memory";
+            memory_busy_percent: f64, Percent, Rate, 0, "time in which its memory was read or written";
+            ecc_corrected_errors: u64, Count, State, 0, "memory errors corrected since the driver was loaded";
+            ecc_uncorrected_errors: u64, Count, State, 0, "memory errors not corrected since the driver was loaded";
         }
     }
 }
@@ -149,6 +180,53 @@ section! {
         }
         fields {
             celsius: f64, Celsius, Gauge, 1, "temperature";
+        }
+    }
+}
+
+section! {
+    /// One fan.
+    pub struct Fan as "fan" {
+        labels {
+            /// Chip and label, `nct6775/cpu-fan`.
+            name: Name,
+        }
+        fields {
+            rpm: u64, PerMinute, Gauge, 0, "turns a minute";
+        }
+    }
+}
+
+section! {
+    /// One voltage.
+    pub struct Voltage as "voltage" {
+        labels {
+            /// Chip and label, `nct6775/vcore`.
+            name: Name,
+        }
+        fields {
+            volts: f64, Volts, Gauge, 3, "voltage";
+        }
+    }
+}
+
+section! {
+    /// One battery, or the mains.
+    pub struct PowerSupply as "power_supply" {
+        labels {
+            /// Its kernel name, `BAT0`.
+            name: Name,
+            /// What it is: `battery`, `mains`, `ups`, `usb`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            kind: Option<Name>,
+        }
+        fields {
+            online: u64, None, State, 0, "1 when mains are there, 0 when not; absent for a battery";
+            charging: u64, None, State, 0, "1 while a battery is charged, 0 while not";
+            charge_percent: f64, Percent, Gauge, 1, "charge of what it holds when full";
+            health_percent: f64, Percent, State, 1, "what it holds when full, of what it was made to hold";
+            watts: f64, Watts, Gauge, 2, "power into or out of a battery";
+            volts: f64, Volts, Gauge, 3, "voltage";
         }
     }
 }

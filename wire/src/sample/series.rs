@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::sections::{Cpu, Custom, Disk, Filesystem, Gpu, Memory, Network, Sensor};
+use super::sections::{
+    Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
+    Voltage,
+};
 use crate::field::{Field, FieldKind, Unit};
 use crate::number::Value;
 
@@ -113,15 +116,19 @@ impl<'s> Series<'s> {
 /// Every field of the contract with the section it belongs to, in a fixed order.
 #[must_use]
 pub fn all_fields() -> Vec<(&'static str, &'static Field)> {
-    const SECTIONS: [(&str, &[Field]); 9] = [
+    const SECTIONS: [(&str, &[Field]); 13] = [
         (Cpu::SERIES, Cpu::FIELDS),
         (CORES, &[CORE_FIELD]),
         (Memory::SERIES, Memory::FIELDS),
+        (Pressure::SERIES, Pressure::FIELDS),
         (Filesystem::SERIES, Filesystem::FIELDS),
         (Disk::SERIES, Disk::FIELDS),
         (Network::SERIES, Network::FIELDS),
         (Gpu::SERIES, Gpu::FIELDS),
         (Sensor::SERIES, Sensor::FIELDS),
+        (Fan::SERIES, Fan::FIELDS),
+        (Voltage::SERIES, Voltage::FIELDS),
+        (PowerSupply::SERIES, PowerSupply::FIELDS),
         (Custom::SERIES, Custom::FIELDS),
     ];
     SECTIONS
