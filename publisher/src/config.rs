@@ -5,7 +5,7 @@ use std::time::Duration;
 use hostbus_wire::{NodeId, NodePath, SiteId};
 use serde::Deserialize;
 
-use crate::collectors::CollectorsConfig;
+use crate::collectors::{CollectorsConfig, INTERVALS};
 use crate::error::Error;
 use crate::inventory;
 use crate::outbox::OutboxConfig;
@@ -44,11 +44,13 @@ impl Config {
     /// # Errors
     /// A value is out of range; the error names it.
     pub fn check(&self) -> Result<(), Error> {
-        if !(0.1..=3600.0).contains(&self.interval_seconds) {
+        if !INTERVALS.contains(&self.interval_seconds) {
             return Err(Error::Interval {
+                key: "interval_seconds".to_owned(),
                 value: self.interval_seconds,
             });
         }
+        self.collectors.check()?;
         self.outbox.check()
     }
 

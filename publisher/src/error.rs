@@ -11,9 +11,11 @@ use thiserror::Error;
 /// Why the publisher can't run.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The interval is out of range.
-    #[error("bad value `{value}` for publisher.interval_seconds: expected 0.1 to 3600")]
+    /// An interval is out of range.
+    #[error("bad value `{value}` for publisher.{key}: expected 0.1 to 3600")]
     Interval {
+        /// The key below `publisher`.
+        key: String,
         /// What was given.
         value: f64,
     },
@@ -74,6 +76,10 @@ pub(crate) enum CollectorError {
     Gpu(#[from] DriverError),
     #[error("panicked: {0}")]
     Panicked(String),
+    #[error("does not answer: something that it reads hangs in the kernel")]
+    Hangs,
+    #[error("no thread could be started for it: {0}")]
+    Thread(io::Error),
 }
 
 impl CollectorError {

@@ -5,8 +5,9 @@
 //! | [`config`] | the `[publisher]` section |
 //! | [`collectors`] | what is read: one file a kind of vital sign |
 //! | `selection`, `rates` | which instances are taken; what two readings of a counter say |
-//! | `sampler`, `timeline` | one pass over all collectors; the time a sample carries |
-//! | `schedule` | when passes are made |
+//! | `sampler`, `timeline` | one pass over the collectors that are due; the time a sample carries |
+//! | `lane` | the thread on which collectors are asked, and what becomes of it when one hangs |
+//! | `schedule`, `timetable`, `tuning` | when passes are made, of which collectors, by what settings |
 //! | [`outbox`] | what is kept until the ingester's mark covers it, and what is sent next |
 //! | `uplink` | the way to the bus |
 //! | `events`, [`inventory`] | what is told besides samples |
@@ -20,12 +21,15 @@ pub mod config;
 pub mod error;
 mod events;
 pub mod inventory;
+mod lane;
 pub mod outbox;
 mod rates;
 mod sampler;
 mod schedule;
 mod selection;
 mod timeline;
+mod timetable;
+mod tuning;
 mod uplink;
 
 use std::time::Duration;
@@ -33,15 +37,18 @@ use std::time::Duration;
 use hostbus_client::BusConfig;
 use hostbus_daemon::{CancellationToken, Running};
 use hostbus_wire::Sample;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
 pub use config::Config;
 pub use error::Error;
+pub use lane::Cost;
+pub use sampler::{CollectorReport, CollectorState};
 
 use sampler::Sampler;
 use schedule::Taken;
+use tuning::Tuning;
 use uplink::Uplink;
 
 /// How many readings wait for the uplink, which takes each at once. When they are too many, samples
@@ -67,12 +74,13 @@ pub async fn start(
     let uplink = Uplink::open(&config, &bus, &path, taken)?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
-    let task = tokio::spawn(run(config, out, uplink, token.clone()));
+    let (_, tuning) = watch::channel(Tuning::new(&config));
+    let task = tokio::spawn(run(tuning, out, uplink, token.clone()));
     Ok(Running::new("publisher", Vec::new(), token, task))
 }
 
 async fn run(
-    config: Config,
+    tuning: watch::Receiver<Tuning>,
     out: mpsc::Sender<Taken>,
     uplink: Uplink,
     token: CancellationToken,
@@ -81,7 +89,7 @@ async fn run(
     tasks.spawn({
         let token = token.clone();
         async move {
-            schedule::run(config, out, token).await;
+            schedule::run(tuning, out, token).await;
             Ok(())
         }
     });
@@ -101,14 +109,19 @@ async fn run(
     Ok(())
 }
 
-/// One full sample of this host, from two readings `apart` from each other. Blocks that long.
+/// One full sample of this host, from two readings `apart` from each other, and how each collector
+/// is doing.
 ///
 /// # Errors
 /// A setting is wrong.
-pub fn once(config: &Config, apart: Duration) -> Result<Sample, Error> {
+pub async fn once(
+    config: &Config,
+    apart: Duration,
+) -> Result<(Sample, Vec<CollectorReport>), Error> {
     config.check()?;
-    let mut sampler = Sampler::new(&config.collectors, config.interval());
-    sampler.take();
-    std::thread::sleep(apart);
-    Ok(sampler.take().sample)
+    let mut sampler = Sampler::new(&config.collectors);
+    sampler.take_all(config.interval()).await;
+    tokio::time::sleep(apart).await;
+    let reading = sampler.take_all(config.interval()).await;
+    Ok((reading.sample, reading.collectors))
 }

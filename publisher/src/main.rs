@@ -25,8 +25,13 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
+    // One thread is plenty, and light.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     if let Some(Verb::Once { json }) = arguments.verb {
-        let sample = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1))?;
+        let once = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1));
+        let (sample, _) = runtime.block_on(once)?;
         let text = if json {
             serde_json::to_string_pretty(&sample)?
         } else {
@@ -35,10 +40,6 @@ fn run(arguments: &Arguments) -> Result<()> {
         writeln!(std::io::stdout(), "{text}")?;
         return Ok(());
     }
-    // One thread is plenty, and light.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let result = runtime.block_on(publish(settings));
     // A collector that hangs in the kernel must not hold up the end.
     runtime.shutdown_background();

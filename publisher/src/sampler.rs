@@ -1,30 +1,37 @@
-//! One pass over all collectors: a sample, and what changed about the collectors.
+//! One pass over the collectors that are due: a sample, and what changed about the collectors.
 //!
-//! A collector that fails or panics is told about when that changes, and never keeps the others
-//! from their turn. When passes are made is the schedule's business.
+//! A collector that fails, panics or hangs is told about when that changes, and never keeps the
+//! others from their turn. When passes are made is the schedule's business.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use hostbus_daemon::clock;
+use hostbus_wire::details::Details;
 use hostbus_wire::event::Event;
 use hostbus_wire::sample::MAX_POINTS;
 use hostbus_wire::{Sample, codec, guard};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::collectors::{self, Collector, CollectorsConfig, Make, Presence};
+use crate::collectors::{self, Collector, CollectorsConfig, Entry, Pass, Presence};
 use crate::error::CollectorError;
 use crate::events;
+use crate::lane::{Answer, Cost, Job, Lane};
 use crate::timeline::Timeline;
+
+/// How long a sample waits for one collector.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a collector may be silent before people hear of it: a driver that is being loaded takes
+/// some seconds.
+const TELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Takes samples.
 pub(crate) struct Sampler {
     config: CollectorsConfig,
-    interval: Duration,
     slots: Vec<Slot>,
+    lane: Option<Lane>,
     timeline: Timeline,
     left_out: usize,
 }
@@ -34,137 +41,274 @@ pub(crate) struct Sampler {
 pub(crate) struct Reading {
     pub(crate) sample: Sample,
     pub(crate) events: Vec<Event>,
-    /// The state of each collector, if one has changed: `on`, or why there is nothing from it.
-    pub(crate) collectors: Option<BTreeMap<String, String>>,
+    /// Tables that are no time series, by the last level of their topic.
+    pub(crate) details: Vec<(&'static str, Details)>,
+    /// How each collector is doing.
+    pub(crate) collectors: Vec<CollectorReport>,
+    /// One of them is doing otherwise than before.
+    pub(crate) collectors_changed: bool,
 }
 
-struct Slot {
-    name: &'static str,
-    make: Make,
-    collector: Option<Box<dyn Collector>>,
-    state: State,
+/// How one collector is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectorReport {
+    /// Its name in the settings.
+    pub name: &'static str,
+    /// Whether it works, and why not.
+    pub state: CollectorState,
+    /// What its last turn took; absent before it.
+    pub cost: Option<Cost>,
 }
 
+/// Whether a collector works.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+pub enum CollectorState {
+    /// It was not asked yet.
     Unknown,
+    /// The settings turn it off.
     Off,
+    /// It works.
     On,
+    /// The host has nothing for it, and why we think so.
     Nothing(String),
+    /// It fails, and why.
     Failed(String),
 }
 
-impl State {
-    fn text(&self) -> String {
+impl std::fmt::Display for CollectorState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unknown => "not read yet".to_owned(),
-            Self::Off => "off: disabled in the settings".to_owned(),
-            Self::On => "on".to_owned(),
-            Self::Nothing(why) => format!("nothing here: {why}"),
-            Self::Failed(error) => format!("failed: {error}"),
+            Self::Unknown => f.write_str("not read yet"),
+            Self::Off => f.write_str("off: disabled in the settings"),
+            Self::On => f.write_str("on"),
+            Self::Nothing(why) => write!(f, "nothing here: {why}"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
         }
     }
 }
 
+struct Slot {
+    entry: &'static Entry,
+    seat: Seat,
+    state: CollectorState,
+    cost: Option<Cost>,
+}
+
+/// Where a collector is.
+enum Seat {
+    /// The settings turn it off.
+    Off,
+    Here(Box<dyn Collector>),
+    /// It does not answer, and has the thread for itself.
+    Away {
+        lane: Lane,
+        since: Instant,
+        /// Its settings changed meanwhile: what comes back is of no use.
+        outdated: bool,
+    },
+}
+
 impl Sampler {
-    pub(crate) fn new(config: &CollectorsConfig, interval: Duration) -> Self {
-        Self::with(&collectors::ALL, config, interval)
+    pub(crate) fn new(config: &CollectorsConfig) -> Self {
+        Self::with(&collectors::ALL, config)
     }
 
-    fn with(list: &[(&'static str, Make)], config: &CollectorsConfig, interval: Duration) -> Self {
-        let slots = list.iter().map(|(name, make)| {
-            let collector = make(config);
-            let state = if collector.is_some() {
-                State::Unknown
-            } else {
-                State::Off
+    fn with(list: &'static [Entry], config: &CollectorsConfig) -> Self {
+        let slots = list.iter().map(|entry| {
+            let mut slot = Slot {
+                entry,
+                seat: Seat::Off,
+                state: CollectorState::Off,
+                cost: None,
             };
-            Slot {
-                name,
-                make: *make,
-                collector,
-                state,
-            }
+            slot.seat_anew(config);
+            slot
         });
         Self {
             config: config.clone(),
-            interval,
             slots: slots.collect(),
+            lane: None,
             timeline: Timeline::default(),
             left_out: 0,
         }
     }
 
+    /// Goes over to other settings. Collectors that they don't concern keep what they know.
+    pub(crate) fn change(&mut self, config: &CollectorsConfig) {
+        for slot in &mut self.slots {
+            if !(slot.entry.same)(&self.config, config) {
+                slot.seat_anew(config);
+            }
+        }
+        self.config = config.clone();
+    }
+
     /// Asks every collector once. The first sample has no rates.
-    pub(crate) fn take(&mut self) -> Reading {
+    pub(crate) async fn take_all(&mut self, to_next: Duration) -> Reading {
+        let due = vec![true; self.slots.len()];
+        self.take(&due, to_next).await
+    }
+
+    /// Asks each collector that is `due`. The next sample comes after `to_next`.
+    pub(crate) async fn take(&mut self, due: &[bool], to_next: Duration) -> Reading {
         let stamp = self.timeline.stamp(clock::unix_ms(), since_host_start());
-        let mut sample = Sample {
-            ts: Some(stamp.ts),
-            interval_ms: u32::try_from(self.interval.as_millis()).ok(),
-            ..Sample::default()
-        };
-        let mut events = Vec::new();
+        let mut whole = Pass::at(Instant::now(), stamp.ts);
+        whole.sample.ts = Some(stamp.ts);
+        whole.sample.interval_ms = u32::try_from(to_next.as_millis()).ok();
         if let Some(step_ms) = stamp.step_ms {
             warn!(step_ms, "the clock was set");
-            events.push(events::clock_stepped(stamp.ts, step_ms));
+            whole.events.push(events::clock_stepped(stamp.ts, step_ms));
         }
         let mut changed = false;
-        for slot in &mut self.slots {
-            if let Some(state) = slot.collect(&self.config, &mut sample)
+        for (slot, _) in self.slots.iter_mut().zip(due).filter(|(_, due)| **due) {
+            if let Some(state) = slot.collect(&mut self.lane, &self.config, &mut whole).await
                 && state != slot.state
             {
                 changed = true;
-                events.extend(slot.turn(state, stamp.ts));
+                whole.events.extend(slot.turn(state, stamp.ts));
             }
         }
-        sample.round();
-        let left_out = cut(&mut sample);
+        whole.sample.round();
+        let left_out = cut(&mut whole.sample);
         if left_out > 0 && self.left_out == 0 {
             warn!(left_out, "a sample is too large, instances are left out");
-            events.push(events::sample_cut(stamp.ts, left_out));
+            whole.events.push(events::sample_cut(stamp.ts, left_out));
         }
         self.left_out = left_out;
-        let collectors = changed.then(|| self.states());
         Reading {
-            sample,
-            events,
-            collectors,
+            sample: whole.sample,
+            events: whole.events,
+            details: whole.details,
+            collectors: self.reports(),
+            collectors_changed: changed,
         }
     }
 
-    fn states(&self) -> BTreeMap<String, String> {
+    fn reports(&self) -> Vec<CollectorReport> {
         self.slots
             .iter()
-            .map(|slot| (slot.name.to_owned(), slot.state.text()))
+            .map(|slot| CollectorReport {
+                name: slot.entry.name,
+                state: slot.state.clone(),
+                cost: slot.cost,
+            })
             .collect()
     }
 }
 
+/// The state of each collector as `info` tells it.
+pub(crate) fn states(collectors: &[CollectorReport]) -> BTreeMap<String, String> {
+    collectors
+        .iter()
+        .map(|report| (report.name.to_owned(), report.state.to_string()))
+        .collect()
+}
+
 impl Slot {
-    /// Asks the collector; `None` when it is off. After a panic it begins anew.
-    fn collect(&mut self, config: &CollectorsConfig, sample: &mut Sample) -> Option<State> {
-        let collector = self.collector.as_mut()?;
-        let ask = AssertUnwindSafe(|| collector.collect(Instant::now(), sample));
-        let answer = panic::catch_unwind(ask).unwrap_or_else(|panic| {
-            self.collector = (self.make)(config);
-            Err(CollectorError::Panicked(panic_text(&*panic)))
-        });
-        Some(match answer {
-            Ok(Presence::Here) => State::On,
-            Ok(Presence::Nothing(why)) => State::Nothing(why),
-            Err(error) => State::Failed(error.to_string()),
-        })
+    /// Makes the collector anew, or none when it is off.
+    fn seat_anew(&mut self, config: &CollectorsConfig) {
+        if let Seat::Away { outdated, .. } = &mut self.seat {
+            // It is made when it comes back: another one would hang as well.
+            *outdated = true;
+        } else if config.enabled(self.entry) {
+            self.seat = Seat::Here((self.entry.make)(config));
+        } else {
+            self.seat = Seat::Off;
+        }
+    }
+
+    /// Asks the collector and tells its state; `None` when there is nothing new to say.
+    async fn collect(
+        &mut self,
+        lane: &mut Option<Lane>,
+        config: &CollectorsConfig,
+        whole: &mut Pass,
+    ) -> Option<CollectorState> {
+        if let Some(silence) = self.silence(config, whole.now) {
+            let told = CollectorState::Failed(CollectorError::Hangs.to_string());
+            return (silence >= TELL_AFTER).then_some(told);
+        }
+        let collector = match std::mem::replace(&mut self.seat, Seat::Off) {
+            Seat::Here(collector) => collector,
+            Seat::Off | Seat::Away { .. } => return Some(CollectorState::Off),
+        };
+        let mut opened = match lane.take().map_or_else(Lane::open, Ok) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.seat = Seat::Here(collector);
+                return Some(CollectorState::Failed(
+                    CollectorError::Thread(error).to_string(),
+                ));
+            }
+        };
+        let pass = Pass::at(Instant::now(), whole.ts);
+        opened.ask(Job { collector, pass });
+        let Ok(answer) = timeout(PATIENCE, opened.answer()).await else {
+            self.seat = Seat::Away {
+                lane: opened,
+                since: whole.now,
+                outdated: false,
+            };
+            return None;
+        };
+        let answer = answer.expect("a lane's thread lives as long as the lane");
+        *lane = Some(opened);
+        Some(self.take_answer(answer, config, whole))
+    }
+
+    /// For how long the collector has not answered; `None` when it is here, perhaps again.
+    fn silence(&mut self, config: &CollectorsConfig, now: Instant) -> Option<Duration> {
+        let Seat::Away {
+            lane,
+            since,
+            outdated,
+        } = &mut self.seat
+        else {
+            return None;
+        };
+        let Some(answer) = lane.late_answer() else {
+            return Some(now.saturating_duration_since(*since));
+        };
+        let usable = answer.collector.filter(|_| !*outdated);
+        self.seat = Seat::Off;
+        match usable {
+            // What it found is of a moment long gone.
+            Some(collector) => self.seat = Seat::Here(collector),
+            None => self.seat_anew(config),
+        }
+        None
+    }
+
+    fn take_answer(
+        &mut self,
+        answer: Answer,
+        config: &CollectorsConfig,
+        whole: &mut Pass,
+    ) -> CollectorState {
+        match answer.collector {
+            Some(collector) => self.seat = Seat::Here(collector),
+            None => self.seat_anew(config),
+        }
+        self.cost = Some(answer.cost);
+        whole.sample.append(answer.pass.sample);
+        whole.events.extend(answer.pass.events);
+        whole.details.extend(answer.pass.details);
+        match answer.outcome {
+            Ok(Presence::Here) => CollectorState::On,
+            Ok(Presence::Nothing(why)) => CollectorState::Nothing(why),
+            Err(error) => CollectorState::Failed(error.to_string()),
+        }
     }
 
     /// Goes over to a new state, and tells what is worth telling.
-    fn turn(&mut self, state: State, ts: u64) -> Option<Event> {
-        let collector = self.name;
+    fn turn(&mut self, state: CollectorState, ts: u64) -> Option<Event> {
+        let collector = self.entry.name;
         let event = match (&self.state, &state) {
-            (_, State::Failed(error)) => {
+            (_, CollectorState::Failed(error)) => {
                 warn!(collector, error, "collector fails");
                 Some(events::collector_failed(ts, collector, error))
             }
-            (State::Failed(_), _) => {
+            (CollectorState::Failed(_), _) => {
                 info!(collector, "collector works again");
                 Some(events::collector_recovered(ts, collector))
             }
@@ -175,13 +319,7 @@ impl Slot {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no reason".into())
-}
-
-/// Leaves instances out until readers take the sample, always from the longest list. Returns how
+/// Leaves instances out until readers take the sample, always from the longest lists. Returns how
 /// many are left out.
 fn cut(sample: &mut Sample) -> usize {
     // Room for the numbers that the outbox adds.
@@ -190,30 +328,10 @@ fn cut(sample: &mut Sample) -> usize {
     while sample.points() > MAX_POINTS
         || codec::encode(sample).is_ok_and(|bytes| bytes.len() > MAX_BYTES)
     {
-        let lists = [
-            sample.filesystems.len(),
-            sample.disks.len(),
-            sample.networks.len(),
-            sample.gpus.len(),
-            sample.sensors.len(),
-            sample.custom.len(),
-        ];
-        let longest = lists.into_iter().max().unwrap_or(0);
-        if longest < 2 {
-            break;
+        match sample.shorten() {
+            0 => break,
+            gone => left_out += gone,
         }
-        // A quarter at a time, so that little more goes than must.
-        let keep = longest - longest.div_ceil(4);
-        sample.filesystems.truncate(keep);
-        sample.disks.truncate(keep);
-        sample.networks.truncate(keep);
-        sample.gpus.truncate(keep);
-        sample.sensors.truncate(keep);
-        sample.custom.truncate(keep);
-        left_out += lists
-            .into_iter()
-            .map(|len| len.saturating_sub(keep))
-            .sum::<usize>();
     }
     left_out
 }
@@ -225,122 +343,4 @@ fn since_host_start() -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use hostbus_wire::sample::Custom;
-
-    use super::*;
-
-    /// Fails, panics and works by the number of its turn.
-    #[derive(Default)]
-    struct Moody {
-        turn: u32,
-    }
-
-    impl Collector for Moody {
-        fn collect(&mut self, _: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
-            self.turn += 1;
-            match self.turn {
-                1 | 4 => {
-                    sample.custom.push(Custom::new("mood".parse().unwrap()));
-                    Ok(Presence::Here)
-                }
-                2 | 3 => Err(CollectorError::parse("/proc/mood")),
-                5 => panic!("in a bad mood"),
-                _ => Ok(Presence::Nothing("no mood".to_owned())),
-            }
-        }
-    }
-
-    struct Steady;
-
-    impl Collector for Steady {
-        fn collect(&mut self, _: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
-            sample.custom.push(Custom::new("steady".parse().unwrap()));
-            Ok(Presence::Here)
-        }
-    }
-
-    fn sampler() -> Sampler {
-        let list: [(&'static str, Make); 3] = [
-            ("moody", |_| Some(Box::new(Moody::default()))),
-            ("off", |_| None),
-            ("steady", |_| Some(Box::new(Steady))),
-        ];
-        Sampler::with(&list, &CollectorsConfig::default(), Duration::from_secs(10))
-    }
-
-    #[test]
-    fn a_failing_collector_is_told_on_change_and_the_others_go_on() {
-        let mut sampler = sampler();
-        let mut told = Vec::new();
-        for _ in 0..7 {
-            let reading = sampler.take();
-            assert!(
-                reading
-                    .sample
-                    .custom
-                    .iter()
-                    .any(|c| c.name.as_str() == "steady")
-            );
-            let kinds: Vec<String> = reading.events.into_iter().map(|event| event.kind).collect();
-            let moody = reading.collectors.map(|states| states["moody"].clone());
-            told.push((kinds.join(","), moody));
-        }
-        let failed = Some("failed: /proc/mood has no line that can be understood".to_owned());
-        let on = Some("on".to_owned());
-        assert_eq!(
-            told,
-            [
-                (String::new(), on.clone()),
-                ("collector-failed".to_owned(), failed),
-                (String::new(), None),
-                ("collector-recovered".to_owned(), on.clone()),
-                (
-                    "collector-failed".to_owned(),
-                    Some("failed: panicked: in a bad mood".to_owned())
-                ),
-                // Made anew after its panic.
-                ("collector-recovered".to_owned(), on),
-                (
-                    "collector-failed".to_owned(),
-                    Some("failed: /proc/mood has no line that can be understood".to_owned())
-                ),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_collector_that_is_off_says_so() {
-        let states = sampler().take().collectors.unwrap();
-        assert_eq!(states["off"], "off: disabled in the settings");
-    }
-
-    #[test]
-    fn a_sample_that_no_reader_would_take_is_cut() {
-        let mut sample = Sample::default();
-        for number in 0..10_000 {
-            let mut custom = Custom::new(format!("value-{number}").parse().unwrap());
-            custom.value = Some(1.0);
-            sample.custom.push(custom);
-        }
-        let left_out = cut(&mut sample);
-        assert_eq!(sample.custom.len() + left_out, 10_000);
-        assert!(
-            sample.custom.len() > MAX_POINTS / 2,
-            "{}",
-            sample.custom.len()
-        );
-        assert!(Sample::decode(&codec::encode(&sample).unwrap()).is_ok());
-    }
-
-    #[test]
-    fn this_hosts_sample_is_one_that_readers_take() {
-        let mut sampler = Sampler::new(&CollectorsConfig::default(), Duration::from_secs(10));
-        sampler.take();
-        let reading = sampler.take();
-        let bytes = codec::encode(&reading.sample).unwrap();
-        let decoded = Sample::decode(&bytes).unwrap();
-        assert_eq!(decoded, reading.sample);
-        assert!(decoded.cpu.is_some() && decoded.memory.is_some());
-    }
-}
+mod tests;

@@ -1,19 +1,18 @@
-//! When samples are taken, and that a pass that hangs or dies does not take the publisher along.
+//! Takes samples when they are due, until it is told to stop.
 //!
 //! A first reading at the start has no rates and only feeds the second, which comes a second later
-//! so that a new host shows up at once. From there on they come at the interval. A pass that takes
-//! longer than the interval lets the next ones slip.
+//! so that a new host shows up at once. From there on the timetable holds. A pass that takes longer
+//! than the interval lets the next ones slip.
 
 use std::time::Duration;
 
 use hostbus_daemon::CancellationToken;
-use tokio::sync::mpsc;
-use tokio::task;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
-use crate::config::Config;
 use crate::sampler::{Reading, Sampler};
+use crate::timetable::Timetable;
+use crate::tuning::Tuning;
 
 /// The time from the first reading to the first sample, unless the interval is shorter.
 const FIRST_SAMPLE_AFTER: Duration = Duration::from_secs(1);
@@ -30,55 +29,45 @@ pub(crate) enum Taken {
 /// Takes samples until `token` is cancelled, and then ends without waiting for a pass that hangs.
 ///
 /// When `out` is full it waits, and passes are left out.
-pub(crate) async fn run(config: Config, out: mpsc::Sender<Taken>, token: CancellationToken) {
-    let interval = config.interval();
-    let mut sampler = Some(Sampler::new(&config.collectors, interval));
-    let first_at = Instant::now() + interval.min(FIRST_SAMPLE_AFTER);
-    let mut ticks = interval_at(first_at, interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut first = true;
+pub(crate) async fn run(
+    mut tuning: watch::Receiver<Tuning>,
+    out: mpsc::Sender<Taken>,
+    token: CancellationToken,
+) {
+    tokio::select! {
+        () = take(&mut tuning, out) => {}
+        () = token.cancelled() => {}
+    }
+}
+
+async fn take(tuning: &mut watch::Receiver<Tuning>, out: mpsc::Sender<Taken>) {
+    let mut current = tuning.borrow_and_update().clone();
+    let mut sampler = Sampler::new(&current.collectors);
+    let first_at = Instant::now() + current.interval.min(FIRST_SAMPLE_AFTER);
+    let first = sampler.take_all(current.interval).await;
+    if out.send(Taken::First(first)).await.is_err() {
+        return;
+    }
+    let mut table = Timetable::new(first_at.into_std(), current.intervals());
+    let mut changeable = true;
     loop {
-        if !first {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = token.cancelled() => return,
-            }
-        }
-        let mut taker = sampler
-            .take()
-            .unwrap_or_else(|| Sampler::new(&config.collectors, interval));
-        // Files of the system may block, however seldom.
-        let pass = task::spawn_blocking(move || {
-            let reading = taker.take();
-            (taker, reading)
-        });
-        let passed = tokio::select! {
-            passed = pass => passed,
-            () = token.cancelled() => return,
-        };
-        let reading = match passed {
-            Ok((taker, reading)) => {
-                sampler = Some(taker);
-                reading
-            }
-            Err(error) => {
-                error!(%error, "a pass over the collectors died, they begin anew");
+        let wake = sleep_until(table.wake().into());
+        tokio::select! {
+            () = wake => {}
+            changed = tuning.changed(), if changeable => {
+                changeable = changed.is_ok();
+                current = tuning.borrow_and_update().clone();
+                sampler.change(&current.collectors);
+                table.change(Instant::now().into_std(), current.intervals());
                 continue;
             }
-        };
-        let taken = if first {
-            Taken::First(reading)
-        } else {
-            Taken::Sample(reading)
-        };
-        first = false;
-        tokio::select! {
-            sent = out.send(taken) => {
-                if sent.is_err() {
-                    return;
-                }
-            }
-            () = token.cancelled() => return,
+        }
+        let now = Instant::now().into_std();
+        let due = table.due(now);
+        let to_next = table.wake().saturating_duration_since(now);
+        let reading = sampler.take(&due, to_next).await;
+        if out.send(Taken::Sample(reading)).await.is_err() {
+            return;
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::events::{self, EventQueue};
 use crate::inventory;
 use crate::outbox::{Next, Notice, Outbox};
-use crate::sampler::Reading;
+use crate::sampler::{self, Reading};
 use crate::schedule::Taken;
 
 /// How long one publish may wait for its turn. Longer means that the connection stands still.
@@ -229,13 +229,16 @@ impl Uplink {
             }
         };
         let Reading {
-            events, collectors, ..
+            events,
+            collectors,
+            collectors_changed,
+            ..
         } = reading;
         for event in events {
             self.events.push(event);
         }
-        if let Some(collectors) = collectors {
-            self.describe(collectors)?;
+        if collectors_changed {
+            self.describe(sampler::states(&collectors))?;
         }
         if let Some(sample) = sample {
             self.samples_since_status += 1;
@@ -463,7 +466,9 @@ mod tests {
             let reading = Reading {
                 sample: sample.clone(),
                 events: Vec::new(),
-                collectors: None,
+                details: Vec::new(),
+                collectors: Vec::new(),
+                collectors_changed: false,
             };
             let sent = timeout(PUBLISH_WITHIN / 2, out.send(Taken::Sample(reading))).await;
             assert!(sent.is_ok(), "sample {number} had to wait");

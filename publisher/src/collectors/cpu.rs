@@ -8,33 +8,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
-use hostbus_wire::Sample;
 use hostbus_wire::sample::Cpu;
 use procfs::{Current, LoadAverage};
-use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence};
 use crate::error::CollectorError;
 
 const STAT: &str = "/proc/stat";
 const CPUINFO: &str = "/proc/cpuinfo";
 const CPUFREQ: &str = "/sys/devices/system/cpu/cpufreq";
-
-/// The `[publisher.collectors.cpu]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CpuConfig {
-    /// Whether to collect. Default true.
-    pub enabled: bool,
-}
-
-impl Default for CpuConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
 
 /// Reads processor time.
 pub(crate) struct Cpus {
@@ -53,7 +36,7 @@ impl Cpus {
 }
 
 impl Collector for Cpus {
-    fn collect(&mut self, _now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let text = fs::read_to_string(STAT).map_err(|e| CollectorError::read(STAT, e))?;
         let stat = Stat::parse(&text).ok_or_else(|| CollectorError::parse(STAT))?;
         let mut cpu = Cpu::new();
@@ -68,7 +51,7 @@ impl Collector for Cpus {
             cpu.load5 = Some(load.five.into());
             cpu.load15 = Some(load.fifteen.into());
         }
-        sample.cpu = Some(cpu);
+        pass.sample.cpu = Some(cpu);
         load.map_err(|source| CollectorError::Proc {
             what: "/proc/loadavg",
             source,

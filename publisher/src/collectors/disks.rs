@@ -7,12 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
-use hostbus_wire::Sample;
 use hostbus_wire::sample::Disk;
 use procfs::{DiskStat, DiskStats, FromRead};
 use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence, Public};
 use crate::error::CollectorError;
 use crate::rates::{per_second, percent, rise, whole_per_second};
 use crate::selection::{Selection, globs};
@@ -23,11 +22,13 @@ const BLOCK_DEVICES: &str = "/sys/block";
 const SECTOR_BYTES: u64 = 512;
 
 /// The `[publisher.collectors.disks]` section.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DisksConfig {
     /// Whether to collect. Default true.
     pub enabled: bool,
+    /// The time from reading to reading, 0.1 to 3600 seconds. Absent: that of the samples.
+    pub interval_seconds: Option<f64>,
     /// Globs of kernel names. If given, only these are taken, whatever `exclude` says.
     pub include: Vec<String>,
     /// Globs of kernel names to leave out. Default: loop, RAM and compressed RAM devices, optical
@@ -40,8 +41,20 @@ impl Default for DisksConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            interval_seconds: None,
             include: Vec::new(),
             exclude: globs(["loop*", "ram*", "zram*", "sr*", "fd*", "nvme*c*n*", "dm-*"]),
+        }
+    }
+}
+
+impl DisksConfig {
+    pub(super) fn public(&mut self) -> Public<'_> {
+        Public {
+            enabled: &mut self.enabled,
+            interval_seconds: &mut self.interval_seconds,
+            include: Some(&mut self.include),
+            exclude: Some(&mut self.exclude),
         }
     }
 }
@@ -64,7 +77,7 @@ impl Disks {
 }
 
 impl Collector for Disks {
-    fn collect(&mut self, now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let whole = whole_devices()?;
         let text = fs::read(DISKSTATS).map_err(|e| CollectorError::read(DISKSTATS, e))?;
         let DiskStats(stats) =
@@ -72,19 +85,21 @@ impl Collector for Disks {
                 what: DISKSTATS,
                 source,
             })?;
-        let elapsed = self.read_at.map(|at| now.saturating_duration_since(at));
+        let elapsed = self
+            .read_at
+            .map(|at| pass.now.saturating_duration_since(at));
         let mut after = HashMap::new();
         for stat in stats {
             if !whole.contains(&stat.name) || !self.selection.takes(&stat.name) || unused(&stat) {
                 continue;
             }
             if let (Some(before), Some(elapsed)) = (self.before.get(&stat.name), elapsed) {
-                sample.disks.extend(disk(before, &stat, elapsed));
+                pass.sample.disks.extend(disk(before, &stat, elapsed));
             }
             after.insert(stat.name.clone(), stat);
         }
         self.before = after;
-        self.read_at = Some(now);
+        self.read_at = Some(pass.now);
         if self.before.is_empty() {
             return Ok(Presence::Nothing("no block device in use".to_owned()));
         }

@@ -10,15 +10,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::time::Instant;
 
+use hostbus_wire::Name;
 use hostbus_wire::sample::Filesystem;
-use hostbus_wire::{Name, Sample};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence, Public};
 use crate::error::CollectorError;
 use crate::rates::percent;
 use crate::selection::{Selection, globs};
@@ -32,11 +31,13 @@ const NETWORK_KINDS: [&str; 15] = [
 ];
 
 /// The `[publisher.collectors.filesystems]` section.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesystemsConfig {
     /// Whether to collect. Default true.
     pub enabled: bool,
+    /// The time from reading to reading, 0.1 to 3600 seconds. Absent: that of the samples.
+    pub interval_seconds: Option<f64>,
     /// Globs of mount points. If given, only these are taken, whatever `exclude` says.
     pub include: Vec<String>,
     /// Globs of mount points to leave out. Default: snaps, container layers and the files that
@@ -54,6 +55,7 @@ impl Default for FilesystemsConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            interval_seconds: None,
             include: Vec::new(),
             exclude: globs([
                 "/snap/*",
@@ -101,6 +103,17 @@ impl Default for FilesystemsConfig {
     }
 }
 
+impl FilesystemsConfig {
+    pub(super) fn public(&mut self) -> Public<'_> {
+        Public {
+            enabled: &mut self.enabled,
+            interval_seconds: &mut self.interval_seconds,
+            include: Some(&mut self.include),
+            exclude: Some(&mut self.exclude),
+        }
+    }
+}
+
 /// Reads mounted filesystems.
 pub(crate) struct Filesystems {
     points: Selection,
@@ -127,12 +140,12 @@ impl Filesystems {
 }
 
 impl Collector for Filesystems {
-    fn collect(&mut self, _now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let text = fs::read_to_string(MOUNTS).map_err(|e| CollectorError::read(MOUNTS, e))?;
         let mut failed = None;
         for mount in distinct(parse(&text), |mount| self.takes(mount)) {
             match rustix::fs::statvfs(mount.point.as_str()) {
-                Ok(stat) => sample.filesystems.extend(filesystem(&mount, &stat)),
+                Ok(stat) => pass.sample.filesystems.extend(filesystem(&mount, &stat)),
                 // Unmounted since, or somebody else's.
                 Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => {}
                 Err(error) => {
@@ -143,7 +156,7 @@ impl Collector for Filesystems {
         }
         match failed {
             Some(error) => Err(error),
-            None if sample.filesystems.is_empty() => Ok(Presence::Nothing(
+            None if pass.sample.filesystems.is_empty() => Ok(Presence::Nothing(
                 "no filesystem on a device of this host".to_owned(),
             )),
             None => Ok(Presence::Here),

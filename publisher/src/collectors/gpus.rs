@@ -11,29 +11,14 @@ use hostbus_wire::sample::Gpu;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
-use serde::Deserialize;
 use tracing::info;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence};
 use crate::error::{CollectorError, DriverError};
 use crate::rates::percent;
 
 /// How long a library that is absent or fails is left alone.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
-
-/// The `[publisher.collectors.gpus]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GpusConfig {
-    /// Whether to collect. Default true.
-    pub enabled: bool,
-}
-
-impl Default for GpusConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
 
 /// The version of the NVIDIA driver on this host.
 ///
@@ -64,19 +49,19 @@ enum Library {
 }
 
 impl Collector for Gpus {
-    fn collect(&mut self, now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         if let Library::Closed { until, failure } = &self.library
-            && now < *until
+            && pass.now < *until
         {
             return match failure {
                 None => Ok(no_library()),
                 Some(failure) => Err(failure.clone().into()),
             };
         }
-        match self.read(sample) {
+        match self.read(&mut pass.sample) {
             Ok(0) => Ok(Presence::Nothing("no NVIDIA GPU".to_owned())),
             Ok(_) => Ok(Presence::Here),
-            Err(error) => self.close(now, &error),
+            Err(error) => self.close(pass.now, &error),
         }
     }
 }
@@ -190,6 +175,7 @@ fn known<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collectors::tests::collect_once;
 
     #[test]
     fn what_a_board_cannot_tell_is_absent_and_a_lost_one_is_an_error() {
@@ -210,12 +196,12 @@ mod tests {
             .close(start, &NvmlError::LibRmVersionMismatch)
             .unwrap_err();
         assert!(error.to_string().contains("reboot"), "{error}");
-        let soon = gpus.collect(start + TRY_AGAIN / 2, &mut Sample::default());
+        let (_, soon) = collect_once(&mut gpus, start + TRY_AGAIN / 2);
         assert_eq!(soon.unwrap_err().to_string(), error.to_string());
         assert!(
             matches!(&gpus.library, Library::Closed { until, .. } if *until == start + TRY_AGAIN)
         );
-        let _ = gpus.collect(start + TRY_AGAIN, &mut Sample::default());
+        let _ = collect_once(&mut gpus, start + TRY_AGAIN);
         // It was opened, or is closed anew for as long.
         let closed_before =
             matches!(&gpus.library, Library::Closed { until, .. } if *until == start + TRY_AGAIN);

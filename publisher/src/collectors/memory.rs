@@ -1,38 +1,21 @@
 //! Main memory and swap, from `/proc/meminfo`.
 
 use std::fs;
-use std::time::Instant;
 
-use hostbus_wire::Sample;
 use hostbus_wire::sample::Memory;
-use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence};
 use crate::error::CollectorError;
 use crate::rates::percent;
 
 const MEMINFO: &str = "/proc/meminfo";
 
-/// The `[publisher.collectors.memory]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MemoryConfig {
-    /// Whether to collect. Default true.
-    pub enabled: bool,
-}
-
-impl Default for MemoryConfig {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
 /// Reads memory and swap.
 pub(crate) struct Memories;
 
 impl Collector for Memories {
-    fn collect(&mut self, _now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
-        sample.memory = Some(read()?);
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        pass.sample.memory = Some(read()?);
         Ok(Presence::Here)
     }
 }

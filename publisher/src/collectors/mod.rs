@@ -21,26 +21,54 @@ pub(crate) mod memory;
 pub(crate) mod networks;
 pub(crate) mod sensors;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hostbus_wire::Sample;
+use hostbus_wire::details::Details;
+use hostbus_wire::event::Event;
 use serde::Deserialize;
 
-use crate::error::CollectorError;
+use crate::error::{CollectorError, Error};
 
-pub use cpu::CpuConfig;
 pub use disks::DisksConfig;
 pub use filesystems::FilesystemsConfig;
-pub use gpus::{GpusConfig, driver_version};
-pub use memory::MemoryConfig;
+pub use gpus::driver_version;
 pub use networks::NetworksConfig;
 pub use sensors::SensorsConfig;
 
 /// Reads one kind of vital signs.
 pub(crate) trait Collector: Send {
-    /// Adds what it knows to the sample. The first call finds no rates: there is nothing yet to
-    /// compare with. On an error the sample keeps what was found before it.
-    fn collect(&mut self, now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError>;
+    /// Adds what it knows to the pass. The first call finds no rates: there is nothing yet to
+    /// compare with. On an error the pass keeps what was found before it. May block: it has a
+    /// thread of its own for as long as it takes.
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError>;
+}
+
+/// One collector's turn: when it is, and what it found.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    /// For rates: a clock that is never set.
+    pub(crate) now: Instant,
+    /// For events and details: milliseconds since 1970-01-01 UTC.
+    pub(crate) ts: u64,
+    /// The sections that the collector filled.
+    pub(crate) sample: Sample,
+    /// What happened since its last turn.
+    pub(crate) events: Vec<Event>,
+    /// Tables that are no time series, by the last level of their topic.
+    pub(crate) details: Vec<(&'static str, Details)>,
+}
+
+impl Pass {
+    pub(crate) fn at(now: Instant, ts: u64) -> Self {
+        Self {
+            now,
+            ts,
+            sample: Sample::default(),
+            events: Vec::new(),
+            details: Vec::new(),
+        }
+    }
 }
 
 /// Whether a host has what a collector reads.
@@ -52,89 +80,183 @@ pub(crate) enum Presence {
     Nothing(String),
 }
 
-/// Makes a collector, unless the settings turn it off.
-pub(crate) type Make = fn(&CollectorsConfig) -> Option<Box<dyn Collector>>;
-
-/// Every collector: its name in settings, events and `info`, and how to make it.
-pub(crate) const ALL: [(&str, Make); 7] = [
-    ("cpu", |c| enabled(c.cpu.enabled, cpu::Cpus::new)),
-    ("memory", |c| enabled(c.memory.enabled, || memory::Memories)),
-    ("filesystems", |c| {
-        enabled(c.filesystems.enabled, || {
-            filesystems::Filesystems::new(&c.filesystems)
-        })
-    }),
-    ("disks", |c| {
-        enabled(c.disks.enabled, || disks::Disks::new(&c.disks))
-    }),
-    ("networks", |c| {
-        enabled(c.networks.enabled, || networks::Networks::new(&c.networks))
-    }),
-    ("gpus", |c| enabled(c.gpus.enabled, gpus::Gpus::default)),
-    ("sensors", |c| {
-        enabled(c.sensors.enabled, || sensors::Sensors::new(&c.sensors))
-    }),
-];
-
-fn enabled<C: Collector + 'static>(
-    enabled: bool,
-    make: impl FnOnce() -> C,
-) -> Option<Box<dyn Collector>> {
-    enabled.then(|| -> Box<dyn Collector> { Box::new(make()) })
+/// One row of the list of collectors.
+pub(crate) struct Entry {
+    /// Its name in settings, events and `info`.
+    pub(crate) name: &'static str,
+    /// Its settings that may be changed from afar.
+    pub(crate) public: fn(&mut CollectorsConfig) -> Public<'_>,
+    /// Makes it, whether it is on or off.
+    pub(crate) make: fn(&CollectorsConfig) -> Box<dyn Collector>,
+    /// Tells whether two settings are the same for it.
+    pub(crate) same: fn(&CollectorsConfig, &CollectorsConfig) -> bool,
 }
 
+/// The settings of one collector that may be changed from afar: no paths, no secrets.
+pub(crate) struct Public<'c> {
+    pub(crate) enabled: &'c mut bool,
+    pub(crate) interval_seconds: &'c mut Option<f64>,
+    /// Globs of instances, where it has instances.
+    pub(crate) include: Option<&'c mut Vec<String>>,
+    pub(crate) exclude: Option<&'c mut Vec<String>>,
+}
+
+macro_rules! entry {
+    ($name:ident, $make:expr) => {
+        Entry {
+            name: stringify!($name),
+            public: |config| config.$name.public(),
+            make: |config| Box::new($make(&config.$name)),
+            same: |one, other| one.$name == other.$name,
+        }
+    };
+}
+
+/// Every collector.
+pub(crate) const ALL: [Entry; 7] = [
+    entry!(cpu, |_| cpu::Cpus::new()),
+    entry!(memory, |_| memory::Memories),
+    entry!(filesystems, filesystems::Filesystems::new),
+    entry!(disks, disks::Disks::new),
+    entry!(networks, networks::Networks::new),
+    entry!(gpus, |_| gpus::Gpus::default()),
+    entry!(sensors, sensors::Sensors::new),
+];
+
 /// The `[publisher.collectors]` section.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CollectorsConfig {
     /// Processors.
-    pub cpu: CpuConfig,
+    pub cpu: PlainConfig,
     /// Memory and swap.
-    pub memory: MemoryConfig,
+    pub memory: PlainConfig,
     /// Filesystems.
     pub filesystems: FilesystemsConfig,
     /// Block devices.
     pub disks: DisksConfig,
     /// Network interfaces.
     pub networks: NetworksConfig,
-    /// NVIDIA graphics processors.
-    pub gpus: GpusConfig,
+    /// Graphics processors.
+    pub gpus: PlainConfig,
     /// Temperature sensors.
     pub sensors: SensorsConfig,
+}
+
+/// The settings of a collector that has nothing to choose.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlainConfig {
+    /// Whether to collect. Default true.
+    pub enabled: bool,
+    /// The time from reading to reading, 0.1 to 3600 seconds. Absent: that of the samples.
+    pub interval_seconds: Option<f64>,
+}
+
+impl Default for PlainConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval_seconds: None,
+        }
+    }
+}
+
+impl PlainConfig {
+    fn public(&mut self) -> Public<'_> {
+        Public {
+            enabled: &mut self.enabled,
+            interval_seconds: &mut self.interval_seconds,
+            include: None,
+            exclude: None,
+        }
+    }
+}
+
+/// The times from sample to sample, and from reading to reading of one collector, in seconds.
+pub(crate) const INTERVALS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+impl CollectorsConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// A value is out of range; the error names it.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut config = self.clone();
+        for entry in &ALL {
+            let interval = *(entry.public)(&mut config).interval_seconds;
+            if let Some(value) = interval.filter(|value| !INTERVALS.contains(value)) {
+                let key = format!("collectors.{}.interval_seconds", entry.name);
+                return Err(Error::Interval { key, value });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn enabled(&self, entry: &Entry) -> bool {
+        *(entry.public)(&mut self.clone()).enabled
+    }
+
+    /// The time from reading to reading of one collector.
+    pub(crate) fn interval(&self, entry: &Entry, of_samples: Duration) -> Duration {
+        let own = *(entry.public)(&mut self.clone()).interval_seconds;
+        own.map_or(of_samples, Duration::from_secs_f64)
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
+    /// One turn of a collector.
+    pub(crate) fn collect_once(
+        collector: &mut dyn Collector,
+        now: Instant,
+    ) -> (Pass, Result<Presence, CollectorError>) {
+        let mut pass = Pass::at(now, 1_763_630_000_000);
+        let outcome = collector.collect(&mut pass);
+        (pass, outcome)
+    }
+
     /// Two readings a moment apart, as a running publisher makes them.
     pub(crate) fn collect_twice(collector: &mut dyn Collector) -> Sample {
         let start = Instant::now();
-        let mut sample = Sample::default();
-        collector.collect(start, &mut sample).unwrap();
+        collect_once(collector, start).1.unwrap();
         while start.elapsed().as_millis() < 60 {
             std::hint::spin_loop();
         }
-        let mut sample = Sample::default();
-        collector.collect(Instant::now(), &mut sample).unwrap();
-        sample.round();
-        sample
+        let (mut pass, outcome) = collect_once(collector, Instant::now());
+        outcome.unwrap();
+        pass.sample.round();
+        pass.sample
     }
 
     #[test]
-    fn a_collector_that_is_turned_off_is_not_made() {
-        let mut config = CollectorsConfig::default();
-        assert!(ALL.iter().all(|(_, make)| make(&config).is_some()));
-        config.cpu.enabled = false;
-        config.gpus.enabled = false;
-        let made: Vec<&str> = ALL
-            .iter()
-            .filter(|(_, make)| make(&config).is_some())
-            .map(|(name, _)| *name)
-            .collect();
-        assert_eq!(
-            made,
-            ["memory", "filesystems", "disks", "networks", "sensors"]
-        );
+    fn the_public_settings_of_each_collector_are_its_own() {
+        let defaults = CollectorsConfig::default();
+        for entry in &ALL {
+            let mut config = defaults.clone();
+            *(entry.public)(&mut config).enabled = false;
+            let changed: Vec<&str> = ALL
+                .iter()
+                .filter(|other| !(other.same)(&config, &defaults))
+                .map(|other| other.name)
+                .collect();
+            assert_eq!(changed, [entry.name]);
+            assert!(defaults.enabled(entry) && !config.enabled(entry));
+        }
+    }
+
+    #[test]
+    fn an_interval_out_of_range_is_named_with_its_collector() {
+        for entry in &ALL {
+            for wrong in [0.0, 3601.0, f64::NAN] {
+                let mut config = CollectorsConfig::default();
+                *(entry.public)(&mut config).interval_seconds = Some(wrong);
+                let text = config.check().unwrap_err().to_string();
+                let key = format!("publisher.collectors.{}.interval_seconds", entry.name);
+                assert!(text.contains(&key), "{text}");
+            }
+        }
     }
 }

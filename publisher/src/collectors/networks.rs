@@ -6,13 +6,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use hostbus_wire::Sample;
 use hostbus_wire::sample::Network;
 use procfs::FromRead;
 use procfs::net::{DeviceStatus, InterfaceDeviceStatus};
 use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence, Public};
 use crate::error::CollectorError;
 use crate::rates::{per_second, whole_per_second};
 use crate::selection::{Selection, globs};
@@ -20,11 +19,13 @@ use crate::selection::{Selection, globs};
 const DEVICES: &str = "/proc/net/dev";
 
 /// The `[publisher.collectors.networks]` section.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworksConfig {
     /// Whether to collect. Default true.
     pub enabled: bool,
+    /// The time from reading to reading, 0.1 to 3600 seconds. Absent: that of the samples.
+    pub interval_seconds: Option<f64>,
     /// Globs of interface names. If given, only these are taken, whatever `exclude` says.
     pub include: Vec<String>,
     /// Globs of interface names to leave out. Default: loopback, and what containers and virtual
@@ -36,11 +37,23 @@ impl Default for NetworksConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            interval_seconds: None,
             include: Vec::new(),
             exclude: globs([
                 "lo", "veth*", "vnet*", "tap*", "cali*", "cni*", "flannel*", "docker*", "br-*",
                 "virbr*", "ifb*", "dummy*", "sit*",
             ]),
+        }
+    }
+}
+
+impl NetworksConfig {
+    pub(super) fn public(&mut self) -> Public<'_> {
+        Public {
+            enabled: &mut self.enabled,
+            interval_seconds: &mut self.interval_seconds,
+            include: Some(&mut self.include),
+            exclude: Some(&mut self.exclude),
         }
     }
 }
@@ -63,7 +76,7 @@ impl Networks {
 }
 
 impl Collector for Networks {
-    fn collect(&mut self, now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let text = fs::read(DEVICES).map_err(|e| CollectorError::read(DEVICES, e))?;
         let InterfaceDeviceStatus(mut after) =
             InterfaceDeviceStatus::from_read(&*text).map_err(|source| CollectorError::Proc {
@@ -72,15 +85,17 @@ impl Collector for Networks {
             })?;
         after.retain(|name, device| self.selection.takes(name) && !unused(device));
         if let Some(read_at) = self.read_at {
-            let elapsed = now.saturating_duration_since(read_at);
+            let elapsed = pass.now.saturating_duration_since(read_at);
             let networks = after
                 .iter()
                 .filter_map(|(name, device)| network(self.before.get(name)?, device, elapsed));
-            sample.networks.extend(networks);
-            sample.networks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            pass.sample.networks.extend(networks);
+            pass.sample
+                .networks
+                .sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
         self.before = after;
-        self.read_at = Some(now);
+        self.read_at = Some(pass.now);
         if self.before.is_empty() {
             return Ok(Presence::Nothing("no network interface in use".to_owned()));
         }

@@ -14,11 +14,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hostbus_wire::Name;
 use hostbus_wire::sample::Sensor;
-use hostbus_wire::{Name, Sample};
 use serde::Deserialize;
 
-use super::{Collector, Presence};
+use super::{Collector, Pass, Presence, Public};
 use crate::error::CollectorError;
 use crate::selection::Selection;
 
@@ -29,11 +29,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 const PLAUSIBLE_CELSIUS: std::ops::RangeInclusive<f64> = -60.0..=150.0;
 
 /// The `[publisher.collectors.sensors]` section.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SensorsConfig {
     /// Whether to collect. Default true.
     pub enabled: bool,
+    /// The time from reading to reading, 0.1 to 3600 seconds. Absent: that of the samples.
+    pub interval_seconds: Option<f64>,
     /// Globs of names such as `coretemp/*`. If given, only these are taken.
     pub include: Vec<String>,
     /// Globs of names to leave out. Default: none.
@@ -44,8 +46,20 @@ impl Default for SensorsConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            interval_seconds: None,
             include: Vec::new(),
             exclude: Vec::new(),
+        }
+    }
+}
+
+impl SensorsConfig {
+    pub(super) fn public(&mut self) -> Public<'_> {
+        Public {
+            enabled: &mut self.enabled,
+            interval_seconds: &mut self.interval_seconds,
+            include: Some(&mut self.include),
+            exclude: Some(&mut self.exclude),
         }
     }
 }
@@ -81,15 +95,15 @@ impl Sensors {
 }
 
 impl Collector for Sensors {
-    fn collect(&mut self, now: Instant, sample: &mut Sample) -> Result<Presence, CollectorError> {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         if self
             .looked_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AGAIN)
+            .is_none_or(|at| pass.now.saturating_duration_since(at) >= LOOK_AGAIN)
         {
             self.probes = probes(&self.folder)?;
             self.probes
                 .retain(|probe| self.selection.takes(probe.name.as_str()));
-            self.looked_at = Some(now);
+            self.looked_at = Some(pass.now);
         }
         for probe in &self.probes {
             // A chip that sleeps, or whose probe is missing, answers with an error: unknown.
@@ -101,7 +115,7 @@ impl Collector for Sensors {
             };
             let mut sensor = Sensor::new(probe.name.clone());
             sensor.celsius = Some(celsius);
-            sample.sensors.push(sensor);
+            pass.sample.sensors.push(sensor);
         }
         if self.probes.is_empty() {
             return Ok(Presence::Nothing("no temperature sensor".to_owned()));
@@ -202,6 +216,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::collectors::tests::collect_once;
 
     struct Folder(PathBuf);
 
@@ -230,10 +245,10 @@ mod tests {
     }
 
     fn readings(folder: &Folder, config: &SensorsConfig) -> Vec<(String, f64)> {
-        let mut sample = Sample::default();
         let mut sensors = Sensors::below(&folder.0, config);
-        sensors.collect(Instant::now(), &mut sample).unwrap();
-        sample
+        let (pass, outcome) = collect_once(&mut sensors, Instant::now());
+        outcome.unwrap();
+        pass.sample
             .sensors
             .iter()
             .map(|s| (s.name.to_string(), s.celsius.unwrap()))
@@ -296,9 +311,7 @@ mod tests {
     fn a_host_without_sensors_is_no_failure() {
         let folder = Path::new("/nonexistent/hwmon");
         let mut sensors = Sensors::below(folder, &SensorsConfig::default());
-        let presence = sensors
-            .collect(Instant::now(), &mut Sample::default())
-            .unwrap();
-        assert!(matches!(presence, Presence::Nothing(_)));
+        let (_, outcome) = collect_once(&mut sensors, Instant::now());
+        assert!(matches!(outcome, Ok(Presence::Nothing(_))));
     }
 }

@@ -1,0 +1,251 @@
+//! The sampler with collectors that fail, panic and hang.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use hostbus_wire::sample::Custom;
+
+use super::*;
+use crate::collectors::{PlainConfig, Public};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Fails, panics and works by the number of its turn.
+#[derive(Default)]
+struct Moody {
+    turn: u32,
+}
+
+impl Collector for Moody {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        self.turn += 1;
+        match self.turn {
+            1 | 4 => {
+                pass.sample
+                    .custom
+                    .push(Custom::new("mood".parse().unwrap()));
+                Ok(Presence::Here)
+            }
+            2 | 3 => Err(CollectorError::parse("/proc/mood")),
+            5 => panic!("in a bad mood"),
+            _ => Ok(Presence::Nothing("no mood".to_owned())),
+        }
+    }
+}
+
+struct Steady;
+
+impl Collector for Steady {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        pass.sample
+            .custom
+            .push(Custom::new("steady".parse().unwrap()));
+        Ok(Presence::Here)
+    }
+}
+
+/// Answers once it is let go.
+struct Hanging {
+    released: Receiver<()>,
+}
+
+/// What lets the collector [`Hanging`] go, one message a turn.
+static RELEASE: Mutex<Option<Sender<()>>> = Mutex::new(None);
+
+impl Hanging {
+    fn make() -> Box<dyn Collector> {
+        let (release, released) = channel();
+        *RELEASE.lock().unwrap() = Some(release);
+        Box::new(Self { released })
+    }
+}
+
+impl Collector for Hanging {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        let _ = self.released.recv();
+        pass.sample
+            .custom
+            .push(Custom::new("late".parse().unwrap()));
+        Ok(Presence::Here)
+    }
+}
+
+fn public(plain: &mut PlainConfig) -> Public<'_> {
+    Public {
+        enabled: &mut plain.enabled,
+        interval_seconds: &mut plain.interval_seconds,
+        include: None,
+        exclude: None,
+    }
+}
+
+static MOODY: [Entry; 3] = [
+    Entry {
+        name: "moody",
+        public: |config| public(&mut config.cpu),
+        make: |_| Box::new(Moody::default()),
+        same: |one, other| one.cpu == other.cpu,
+    },
+    Entry {
+        name: "off",
+        public: |config| public(&mut config.gpus),
+        make: |_| Box::new(Steady),
+        same: |one, other| one.gpus == other.gpus,
+    },
+    Entry {
+        name: "steady",
+        public: |config| public(&mut config.memory),
+        make: |_| Box::new(Steady),
+        same: |one, other| one.memory == other.memory,
+    },
+];
+
+static HANGING: [Entry; 2] = [
+    Entry {
+        name: "hanging",
+        public: |config| public(&mut config.cpu),
+        make: |_| Hanging::make(),
+        same: |one, other| one.cpu == other.cpu,
+    },
+    Entry {
+        name: "steady",
+        public: |config| public(&mut config.memory),
+        make: |_| Box::new(Steady),
+        same: |one, other| one.memory == other.memory,
+    },
+];
+
+fn without_gpus() -> CollectorsConfig {
+    let mut config = CollectorsConfig::default();
+    config.gpus.enabled = false;
+    config
+}
+
+fn custom(reading: &Reading) -> Vec<&str> {
+    let custom = &reading.sample.custom;
+    custom.iter().map(|custom| custom.name.as_str()).collect()
+}
+
+fn kinds(reading: &Reading) -> Vec<&str> {
+    let events = &reading.events;
+    events.iter().map(|event| event.kind.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_failing_collector_is_told_on_change_and_the_others_go_on() {
+    let mut sampler = Sampler::with(&MOODY, &without_gpus());
+    let mut told = Vec::new();
+    for _ in 0..7 {
+        let reading = sampler.take_all(SECOND).await;
+        assert!(custom(&reading).contains(&"steady"));
+        let moody = states(&reading.collectors)["moody"].clone();
+        let moody = reading.collectors_changed.then_some(moody);
+        told.push((kinds(&reading).join(","), moody));
+    }
+    let failed = Some("failed: /proc/mood has no line that can be understood".to_owned());
+    let panicked = Some("failed: panicked: in a bad mood".to_owned());
+    let on = Some("on".to_owned());
+    assert_eq!(
+        told,
+        [
+            (String::new(), on.clone()),
+            ("collector-failed".to_owned(), failed.clone()),
+            (String::new(), None),
+            ("collector-recovered".to_owned(), on.clone()),
+            ("collector-failed".to_owned(), panicked),
+            // Made anew after its panic.
+            ("collector-recovered".to_owned(), on),
+            ("collector-failed".to_owned(), failed),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_holds_up_no_sample_and_comes_back() {
+    let mut sampler = Sampler::with(&HANGING, &CollectorsConfig::default());
+    let mut told = Vec::new();
+    let start = Instant::now();
+    while told.is_empty() {
+        let reading = sampler.take_all(SECOND).await;
+        assert_eq!(custom(&reading), ["steady"]);
+        told.extend(reading.events);
+        // The silence is counted from the first question: make it a long one.
+        if let Seat::Away { since, .. } = &mut sampler.slots[0].seat {
+            *since = since.checked_sub(TELL_AFTER).unwrap();
+        }
+        assert!(start.elapsed() < SECOND * 20, "nobody was told");
+    }
+    assert_eq!(told[0].kind, "collector-failed");
+    assert!(told[0].message.contains("hangs in the kernel"), "{told:?}");
+
+    // One for the turn that was given up, one for the next.
+    let release = RELEASE.lock().unwrap().clone().unwrap();
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    let back = loop {
+        let reading = sampler.take_all(SECOND).await;
+        if !reading.events.is_empty() {
+            break reading;
+        }
+        assert!(start.elapsed() < SECOND * 20, "it did not come back");
+    };
+    assert_eq!(kinds(&back), ["collector-recovered"]);
+    assert_eq!(custom(&back), ["late", "steady"]);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_due_is_left_out() {
+    let mut sampler = Sampler::with(&MOODY, &without_gpus());
+    let reading = sampler.take(&[false, true, true], SECOND * 5).await;
+    assert_eq!(custom(&reading), ["steady"]);
+    assert_eq!(reading.sample.interval_ms, Some(5000));
+    assert_eq!(reading.collectors[0].state, CollectorState::Unknown);
+    assert_eq!(reading.collectors[0].cost, None);
+    assert!(reading.collectors[2].cost.is_some());
+}
+
+#[tokio::test]
+async fn changed_settings_make_only_what_they_concern_anew() {
+    let mut sampler = Sampler::with(&MOODY, &without_gpus());
+    let first = sampler.take_all(SECOND).await;
+    assert_eq!(
+        states(&first.collectors)["off"],
+        "off: disabled in the settings"
+    );
+    // On its second turn the moody one fails, unless it was made anew.
+    let mut config = CollectorsConfig::default();
+    config.memory.enabled = false;
+    sampler.change(&config);
+    let second = sampler.take_all(SECOND).await;
+    assert!(second.collectors_changed);
+    let states = states(&second.collectors);
+    assert!(states["moody"].starts_with("failed"), "{states:?}");
+    assert_eq!(states["off"], "on");
+    assert_eq!(states["steady"], "off: disabled in the settings");
+}
+
+#[test]
+fn a_sample_that_no_reader_would_take_is_cut() {
+    let mut sample = Sample::default();
+    for number in 0..10_000 {
+        let mut custom = Custom::new(format!("value-{number}").parse().unwrap());
+        custom.value = Some(1.0);
+        sample.custom.push(custom);
+    }
+    let left_out = cut(&mut sample);
+    assert_eq!(sample.custom.len() + left_out, 10_000);
+    let kept = sample.custom.len();
+    assert!(kept > MAX_POINTS / 2, "{kept}");
+    assert!(Sample::decode(&codec::encode(&sample).unwrap()).is_ok());
+}
+
+#[tokio::test]
+async fn this_hosts_sample_is_one_that_readers_take() {
+    let mut sampler = Sampler::new(&CollectorsConfig::default());
+    sampler.take_all(SECOND).await;
+    let reading = sampler.take_all(SECOND).await;
+    let bytes = codec::encode(&reading.sample).unwrap();
+    let decoded = Sample::decode(&bytes).unwrap();
+    assert_eq!(decoded, reading.sample);
+    assert!(decoded.cpu.is_some() && decoded.memory.is_some());
+}
