@@ -118,7 +118,11 @@ impl Sampler {
             let mut slot = Slot {
                 entry,
                 seat: Seat::Off,
-                state: CollectorState::Off,
+                state: if config.enabled(entry) {
+                    CollectorState::Unknown
+                } else {
+                    CollectorState::Off
+                },
                 cost: None,
             };
             slot.seat_anew(config);
