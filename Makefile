@@ -12,7 +12,7 @@ run:
 	exec target/release/hostbus up $(ARGS)
 
 test:
-	scripts/install redis-server mosquitto mosquitto-clients python3-venv
+	scripts/install redis-server mosquitto mosquitto-clients python3-venv systemd
 	scripts/test
 
 bench:

@@ -7,6 +7,7 @@ use hostbus_wire::TopicRoot;
 use serde::Deserialize;
 
 use crate::error::ClientError;
+use crate::tls;
 
 /// The `[bus]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +58,24 @@ pub(crate) struct Endpoint {
 }
 
 impl BusConfig {
+    /// Checks the settings and reads the files that they name, without connecting.
+    ///
+    /// # Errors
+    /// A value is wrong, or a file can't be used.
+    pub fn check(&self) -> Result<(), ClientError> {
+        let endpoint = self.endpoint()?;
+        if endpoint.tls {
+            tls::check(&endpoint, self.ca_file.as_deref())?;
+        }
+        self.credentials().map(drop)
+    }
+
+    /// The address, to be shown: what stands before an `@` may be a password.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        without_credentials(&self.url)
+    }
+
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ClientError> {
         let wrong = |reason| ClientError::Url {
             url: without_credentials(&self.url),

@@ -65,12 +65,7 @@ impl Failure {
 impl Tunnel {
     /// Opens the local end. Trusted are the certificates in `ca_file`, or those of the system.
     pub(crate) fn open(endpoint: Endpoint, ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let wrong = |reason| ClientError::Url {
-            url: format!("mqtts://{}", endpoint.host),
-            reason,
-        };
-        let name = ServerName::try_from(endpoint.host.clone())
-            .map_err(|_| wrong("this is neither a host name nor an address"))?;
+        let name = server_name(&endpoint)?;
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| ClientError::Tls(error.to_string()))?;
@@ -160,6 +155,19 @@ async fn try_carry(local: UnixStream, ends: &Ends) -> io::Result<()> {
         ended = copy(&mut from_broker, &mut to_us) => ended.map(drop),
         ended = out => ended,
     }
+}
+
+/// Checks what TLS needs, without a socket.
+pub(crate) fn check(endpoint: &Endpoint, ca_file: Option<&Path>) -> Result<(), ClientError> {
+    server_name(endpoint)?;
+    roots(ca_file).map(drop)
+}
+
+fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, ClientError> {
+    ServerName::try_from(endpoint.host.clone()).map_err(|_| ClientError::Url {
+        url: format!("mqtts://{}", endpoint.host),
+        reason: "this is neither a host name nor an address",
+    })
 }
 
 /// Whose signature we take.

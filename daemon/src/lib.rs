@@ -7,6 +7,8 @@
 //! | [`logging`] | logs to stderr, for people or as JSON |
 //! | [`running`] | a component that runs: where it listens, how to stop it, how it ended |
 //! | [`shutdown`] | the signals that end a process, and how long ending may take |
+//! | [`reload`] | the signal that asks a process to read its settings again |
+//! | [`notify`] | what systemd is told: ready, reloading, stopping, still at work |
 //! | [`ready`] | the file that tells scripts where a process listens |
 //! | [`backoff`] | growing, jittered waits between tries |
 //! | [`clock`] | wall-clock time as the bus counts it |
@@ -17,7 +19,9 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod logging;
+pub mod notify;
 pub mod ready;
+pub mod reload;
 pub mod running;
 pub mod secret;
 pub mod shutdown;

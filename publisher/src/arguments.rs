@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use hostbus_client::BusConfig;
+use hostbus_client::{BusConfig, ClientError};
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::exit;
 use hostbus_daemon::logging::{LogConfig, LogError};
 use hostbus_publisher::{Config, Error};
 use hostbus_wire::Sample;
 use serde::Deserialize;
+
+use crate::install::{Install, Uninstall};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +21,10 @@ Examples:
       Publish this host as the identity home.web1.
   hostbus-publisher --config /etc/hostbus/publisher.toml --interval 1
       Take the settings from a file, and a sample each second.
+  hostbus-publisher --config /etc/hostbus/publisher.toml check-config
+      Tell whether a start would take these settings.
+  sudo hostbus-publisher install
+      Make it a service of this host; says what comes next.
 
 Every setting can come from the file or the environment too:
   HOSTBUS_PUBLISHER__COLLECTORS__DISKS__EXCLUDE='[\"loop*\", \"sdz\"]'";
@@ -64,6 +70,16 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Check the settings and print what a start would use; nothing is sent
+    CheckConfig {
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a systemd unit and settings to begin with
+    Install(Install),
+    /// Remove the systemd unit
+    Uninstall(Uninstall),
 }
 
 /// All settings of the program.
@@ -111,6 +127,7 @@ pub(crate) fn lines(sample: &Sample) -> Vec<String> {
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     let setting = error.is::<ConfigError>()
         || error.is::<LogError>()
+        || error.is::<ClientError>()
         || error.downcast_ref::<Error>().is_some_and(Error::is_setting);
     if setting { exit::USAGE } else { exit::FAILED }
 }

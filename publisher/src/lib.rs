@@ -10,6 +10,7 @@
 //! | `schedule`, `timetable`, `tuning` | when passes are made, of which collectors, by what settings |
 //! | [`outbox`] | what is kept until the ingester's mark covers it, and what is sent next |
 //! | `uplink` | the way to the bus |
+//! | [`handle`], `heartbeat` | what a running publisher may be asked: to change, and whether it turns |
 //! | `events`, [`inventory`] | what is told besides samples |
 //! | [`error`] | what can go wrong |
 //!
@@ -20,6 +21,8 @@ pub mod collectors;
 pub mod config;
 pub mod error;
 mod events;
+pub mod handle;
+mod heartbeat;
 pub mod inventory;
 mod lane;
 pub mod outbox;
@@ -43,9 +46,11 @@ use tracing::info;
 
 pub use config::Config;
 pub use error::Error;
+pub use handle::Handle;
 pub use lane::Cost;
 pub use sampler::{CollectorReport, CollectorState};
 
+use heartbeat::{Heartbeat, Pulse};
 use sampler::Sampler;
 use schedule::Taken;
 use tuning::Tuning;
@@ -62,27 +67,48 @@ const READINGS: usize = 16;
 ///
 /// # Errors
 /// A setting is wrong, or the host has no usable name.
-#[expect(clippy::unused_async, reason = "all components start alike")]
 pub async fn start(
     config: Config,
     bus: BusConfig,
     token: CancellationToken,
 ) -> Result<Running<Error>, Error> {
+    let (running, _) = start_with_handle(config, bus, token).await?;
+    Ok(running)
+}
+
+/// As [`start`], with a handle to change the publisher while it runs.
+///
+/// # Errors
+/// As [`start`].
+#[expect(clippy::unused_async, reason = "all components start alike")]
+pub async fn start_with_handle(
+    config: Config,
+    bus: BusConfig,
+    token: CancellationToken,
+) -> Result<(Running<Error>, Handle), Error> {
     config.check()?;
     let path = config.path()?;
     let (out, taken) = mpsc::channel(READINGS);
     let uplink = Uplink::open(&config, &bus, &path, taken)?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
-    let (_, tuning) = watch::channel(Tuning::new(&config));
-    let task = tokio::spawn(run(tuning, out, uplink, token.clone()));
-    Ok(Running::new("publisher", Vec::new(), token, task))
+    let (sender, tuning) = watch::channel(Tuning::new(&config));
+    let mut heartbeat = Heartbeat::new();
+    let pulse = heartbeat.pulse();
+    let task = tokio::spawn(run(tuning, out, uplink, pulse, token.clone()));
+    let running = Running::new("publisher", Vec::new(), token, task);
+    let handle = Handle {
+        tuning: sender,
+        heartbeat,
+    };
+    Ok((running, handle))
 }
 
 async fn run(
     tuning: watch::Receiver<Tuning>,
     out: mpsc::Sender<Taken>,
     uplink: Uplink,
+    mut pulse: Pulse,
     token: CancellationToken,
 ) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
@@ -94,6 +120,14 @@ async fn run(
         }
     });
     tasks.spawn(uplink.run(token.clone()));
+    tokio::select! {
+        ended = watch_over(tasks) => ended,
+        never = pulse.answer() => match never {},
+    }
+}
+
+/// Waits until all parts have ended.
+async fn watch_over(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}

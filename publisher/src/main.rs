@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
+use hostbus_daemon::{exit, logging};
 
 mod arguments;
+mod check_config;
+mod install;
+mod service;
 
-use arguments::{Arguments, Settings, Verb};
+use arguments::{Arguments, Verb};
+use check_config::Summary;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -23,36 +27,43 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    // These take no settings: they may be what is wrong.
+    match &arguments.verb {
+        Some(Verb::Install(install)) => return print(&install.run()?),
+        Some(Verb::Uninstall(uninstall)) => return print(&uninstall.run()?),
+        _ => {}
+    }
     let settings = arguments.settings()?;
     logging::start(&settings.log)?;
     // One thread is plenty, and light.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    if let Some(Verb::Once { json }) = arguments.verb {
-        let once = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1));
-        let (sample, _) = runtime.block_on(once)?;
-        let text = if json {
-            serde_json::to_string_pretty(&sample)?
-        } else {
-            arguments::lines(&sample).join("\n")
-        };
-        writeln!(std::io::stdout(), "{text}")?;
-        return Ok(());
-    }
-    let result = runtime.block_on(publish(settings));
+    let result = match arguments.verb {
+        Some(Verb::Once { json }) => {
+            let once = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1));
+            let (sample, _) = runtime.block_on(once)?;
+            if json {
+                print(&serde_json::to_string_pretty(&sample)?)
+            } else {
+                print(&arguments::lines(&sample).join("\n"))
+            }
+        }
+        Some(Verb::CheckConfig { json }) => {
+            let summary = Summary::of(&settings)?;
+            if json {
+                print(&serde_json::to_string_pretty(&summary)?)
+            } else {
+                print(&summary.text())
+            }
+        }
+        _ => runtime.block_on(service::run(arguments, settings)),
+    };
     // A collector that hangs in the kernel must not hold up the end.
     runtime.shutdown_background();
     result
 }
 
-async fn publish(settings: Settings) -> Result<()> {
-    let token = CancellationToken::new();
-    let mut publisher =
-        hostbus_publisher::start(settings.publisher, settings.bus, token.clone()).await?;
-    tokio::select! {
-        signalled = shutdown::on_signal(token) => signalled?,
-        ended = publisher.ended() => return Ok(ended?),
-    }
-    Ok(publisher.ended().await?)
+fn print(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }

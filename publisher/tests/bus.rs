@@ -72,12 +72,7 @@ impl Broker {
     }
 
     async fn publisher(&self) -> Running<Error> {
-        let config = Config {
-            node: Some("web1".parse().unwrap()),
-            interval_seconds: 0.1,
-            ..Config::default()
-        };
-        hostbus_publisher::start(config, self.bus(), CancellationToken::new())
+        hostbus_publisher::start(config(0.1), self.bus(), CancellationToken::new())
             .await
             .unwrap()
     }
@@ -96,6 +91,14 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+fn config(interval_seconds: f64) -> Config {
+    Config {
+        node: Some("web1".parse().unwrap()),
+        interval_seconds,
+        ..Config::default()
     }
 }
 
@@ -240,5 +243,35 @@ async fn no_sample_is_lost_or_stored_twice_when_the_broker_is_killed() {
     }
     ingest(&mut ingester, &mut stored, 60).await;
     assert_eq!(stored, (1..=60).collect::<Vec<_>>());
+    publisher.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_changes_a_running_publisher_and_a_bad_one_does_not() {
+    let broker = Broker::start();
+    let mut watcher = broker.watch("metrics");
+    let hourly = config(3600.0);
+    let token = CancellationToken::new();
+    let (publisher, handle) = hostbus_publisher::start_with_handle(hourly, broker.bus(), token)
+        .await
+        .unwrap();
+    let first = find(&mut watcher, "metrics", sample).await;
+    assert!(first.cpu.is_some());
+
+    let mut quick = config(0.1);
+    quick.collectors.cpu.enabled = false;
+    let mut bad = quick.clone();
+    bad.interval_seconds = 0.0;
+    let error = handle.reload(&bad).unwrap_err().to_string();
+    assert!(error.contains("interval_seconds"), "{error}");
+    assert!(handle.beats());
+
+    handle.reload(&quick).unwrap();
+    let later = find(&mut watcher, "metrics", |message| {
+        sample(message).filter(|sample| sample.place().unwrap().seq >= 4)
+    })
+    .await;
+    assert!(later.cpu.is_none() && later.memory.is_some());
+    assert!(handle.beats(), "it answered the question before");
     publisher.stop().await.unwrap();
 }

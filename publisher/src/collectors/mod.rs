@@ -193,6 +193,11 @@ impl CollectorsConfig {
         Ok(())
     }
 
+    /// Every collector's name, and whether it is on.
+    pub fn switches(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        ALL.iter().map(|entry| (entry.name, self.enabled(entry)))
+    }
+
     pub(crate) fn enabled(&self, entry: &Entry) -> bool {
         *(entry.public)(&mut self.clone()).enabled
     }

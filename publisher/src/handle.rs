@@ -1,0 +1,39 @@
+//! What whoever runs a publisher may ask of it while it runs.
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::heartbeat::Heartbeat;
+use crate::tuning::Tuning;
+
+/// Changes a running publisher, and tells whether it still turns. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Handle {
+    pub(crate) tuning: watch::Sender<Tuning>,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+impl Handle {
+    /// Takes over what may change while it runs: the interval and the collectors. The rest of
+    /// `config` waits for the next start.
+    ///
+    /// # Errors
+    /// A value is out of range. Nothing has changed then.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        config.check()?;
+        let tuning = Tuning::new(config);
+        self.tuning.send_if_modified(|current| {
+            let changed = *current != tuning;
+            *current = tuning;
+            changed
+        });
+        Ok(())
+    }
+
+    /// Tells whether the publisher has turned since this was last asked; true at first.
+    #[must_use]
+    pub fn beats(&self) -> bool {
+        self.heartbeat.beats()
+    }
+}
