@@ -70,6 +70,12 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// List the collectors: state, cost, and why one gives nothing
+    Collectors {
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the settings and print what a start would use; nothing is sent
     CheckConfig {
         /// As one JSON object

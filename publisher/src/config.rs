@@ -5,7 +5,7 @@ use std::time::Duration;
 use hostbus_wire::{NodeId, NodePath, SiteId};
 use serde::Deserialize;
 
-use crate::collectors::{CollectorsConfig, INTERVALS};
+use crate::collectors::{self, CollectorsConfig, INTERVALS};
 use crate::error::Error;
 use crate::inventory;
 use crate::outbox::OutboxConfig;
@@ -58,6 +58,15 @@ impl Config {
     #[must_use]
     pub fn interval(&self) -> Duration {
         Duration::from_secs_f64(self.interval_seconds)
+    }
+
+    /// The time from reading to reading of the collector `name`: its own, or that of the samples.
+    #[must_use]
+    pub fn interval_of(&self, name: &str) -> Duration {
+        let entry = collectors::ALL.iter().find(|entry| entry.name == name);
+        entry.map_or(self.interval(), |entry| {
+            self.collectors.interval(entry, self.interval())
+        })
     }
 
     /// The node whose topics this publisher writes.

@@ -108,26 +108,18 @@ async fn run(
     tuning: watch::Receiver<Tuning>,
     out: mpsc::Sender<Taken>,
     uplink: Uplink,
-    mut pulse: Pulse,
+    pulse: Pulse,
     token: CancellationToken,
 ) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     tasks.spawn({
         let token = token.clone();
         async move {
-            schedule::run(tuning, out, token).await;
+            schedule::run(tuning, out, pulse, token).await;
             Ok(())
         }
     });
     tasks.spawn(uplink.run(token.clone()));
-    tokio::select! {
-        ended = watch_over(tasks) => ended,
-        never = pulse.answer() => match never {},
-    }
-}
-
-/// Waits until all parts have ended.
-async fn watch_over(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}

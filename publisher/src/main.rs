@@ -10,11 +10,13 @@ use hostbus_daemon::{exit, logging};
 
 mod arguments;
 mod check_config;
+mod collectors_table;
 mod install;
 mod service;
 
 use arguments::{Arguments, Verb};
 use check_config::Summary;
+use collectors_table::Table;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -47,6 +49,15 @@ fn run(arguments: &Arguments) -> Result<()> {
                 print(&serde_json::to_string_pretty(&sample)?)
             } else {
                 print(&arguments::lines(&sample).join("\n"))
+            }
+        }
+        Some(Verb::Collectors { json }) => {
+            let table = Table::of(&settings.publisher, Duration::from_secs(1));
+            let table = runtime.block_on(table)?;
+            if json {
+                print(&serde_json::to_string_pretty(&table)?)
+            } else {
+                print(&table.text())
             }
         }
         Some(Verb::CheckConfig { json }) => {

@@ -56,6 +56,8 @@ pub struct CollectorReport {
     pub name: &'static str,
     /// Whether it works, and why not.
     pub state: CollectorState,
+    /// How many numbers its last turn gave.
+    pub points: usize,
     /// What its last turn took; absent before it.
     pub cost: Option<Cost>,
 }
@@ -91,6 +93,7 @@ struct Slot {
     entry: &'static Entry,
     seat: Seat,
     state: CollectorState,
+    points: usize,
     cost: Option<Cost>,
 }
 
@@ -123,6 +126,7 @@ impl Sampler {
                 } else {
                     CollectorState::Off
                 },
+                points: 0,
                 cost: None,
             };
             slot.seat_anew(config);
@@ -194,6 +198,7 @@ impl Sampler {
             .map(|slot| CollectorReport {
                 name: slot.entry.name,
                 state: slot.state.clone(),
+                points: slot.points,
                 cost: slot.cost,
             })
             .collect()
@@ -294,6 +299,7 @@ impl Slot {
             None => self.seat_anew(config),
         }
         self.cost = Some(answer.cost);
+        self.points = answer.pass.sample.points();
         whole.sample.append(answer.pass.sample);
         whole.events.extend(answer.pass.events);
         whole.details.extend(answer.pass.details);

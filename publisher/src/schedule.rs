@@ -10,6 +10,7 @@ use hostbus_daemon::CancellationToken;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::heartbeat::Pulse;
 use crate::sampler::{Reading, Sampler};
 use crate::timetable::Timetable;
 use crate::tuning::Tuning;
@@ -28,19 +29,20 @@ pub(crate) enum Taken {
 
 /// Takes samples until `token` is cancelled, and then ends without waiting for a pass that hangs.
 ///
-/// When `out` is full it waits, and passes are left out.
+/// When `out` is full it waits, and passes are left out. `pulse` is not answered meanwhile.
 pub(crate) async fn run(
     mut tuning: watch::Receiver<Tuning>,
     out: mpsc::Sender<Taken>,
+    mut pulse: Pulse,
     token: CancellationToken,
 ) {
     tokio::select! {
-        () = take(&mut tuning, out) => {}
+        () = take(&mut tuning, out, &mut pulse) => {}
         () = token.cancelled() => {}
     }
 }
 
-async fn take(tuning: &mut watch::Receiver<Tuning>, out: mpsc::Sender<Taken>) {
+async fn take(tuning: &mut watch::Receiver<Tuning>, out: mpsc::Sender<Taken>, pulse: &mut Pulse) {
     let mut current = tuning.borrow_and_update().clone();
     let mut sampler = Sampler::new(&current.collectors);
     let first_at = Instant::now() + current.interval.min(FIRST_SAMPLE_AFTER);
@@ -61,6 +63,7 @@ async fn take(tuning: &mut watch::Receiver<Tuning>, out: mpsc::Sender<Taken>) {
                 table.change(Instant::now().into_std(), current.intervals());
                 continue;
             }
+            never = pulse.answer() => match never {},
         }
         let now = Instant::now().into_std();
         let due = table.due(now);

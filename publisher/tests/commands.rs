@@ -188,6 +188,38 @@ fn a_reload_takes_what_it_can_and_bad_settings_change_nothing() {
 }
 
 #[test]
+fn collectors_tells_the_state_and_the_cost_of_each() {
+    let listed = program()
+        .args(["collectors", "--json"])
+        .env("HOSTBUS_PUBLISHER__COLLECTORS__DISKS__ENABLED", "false")
+        .env(
+            "HOSTBUS_PUBLISHER__COLLECTORS__MEMORY__INTERVAL_SECONDS",
+            "60",
+        )
+        .output()
+        .unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&stdout(&listed)).unwrap();
+    let of = |name: &str| -> serde_json::Value {
+        let rows = listed["collectors"].as_array().unwrap();
+        rows.iter().find(|row| row["name"] == name).unwrap().clone()
+    };
+    let (cpu, memory, disks) = (of("cpu"), of("memory"), of("disks"));
+    assert_eq!(
+        (&cpu["state"], &cpu["interval_seconds"]),
+        (&"on".into(), &10.0.into())
+    );
+    assert!(cpu["points"].as_u64() > Some(3), "{cpu}");
+    assert!(
+        cpu["elapsed_us"].as_u64() > Some(0) && cpu["cpu_us"].is_u64(),
+        "{cpu}"
+    );
+    assert_eq!(memory["interval_seconds"], 60.0);
+    assert_eq!(disks["state"], "off: disabled in the settings");
+    assert!(disks["cpu_us"].is_null() && disks["points"] == 0, "{disks}");
+    assert!(stdout(&run(&["collectors"])).starts_with("COLLECTOR"));
+}
+
+#[test]
 fn check_config_tells_what_a_start_would_use() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("publisher.toml");
