@@ -5,18 +5,24 @@
 //!
 //! | collector | section | source |
 //! |---|---|---|
-//! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq |
+//! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq, `/sys/class/hwmon`, `/sys/class/powercap` |
 //! | `memory` | `memory` | `/proc/meminfo` |
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
 //! | `networks` | `networks` | `/proc/net/dev` |
 //! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time |
-//! | `sensors` | `sensors` | `/sys/class/hwmon` |
+//! | `sensors` | `sensors`, `fans`, `voltages` | `/sys/class/hwmon` |
+//!
+//! Besides them, `attribute` and `hwmon` read what several collectors need.
 
+mod attribute;
 pub(crate) mod cpu;
 pub(crate) mod disks;
 pub(crate) mod filesystems;
 pub(crate) mod gpus;
+mod hwmon;
+#[cfg(test)]
+mod machines;
 pub(crate) mod memory;
 pub(crate) mod networks;
 pub(crate) mod sensors;
@@ -139,7 +145,7 @@ pub struct CollectorsConfig {
     pub networks: NetworksConfig,
     /// Graphics processors.
     pub gpus: PlainConfig,
-    /// Temperature sensors.
+    /// Temperatures, fans and voltages.
     pub sensors: SensorsConfig,
 }
 
