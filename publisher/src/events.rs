@@ -111,6 +111,13 @@ pub(crate) fn node_in_use(ts: u64, mark: &Committed) -> Event {
     )
 }
 
+pub(crate) fn oom_kill(ts: u64, killed: u64) -> Event {
+    let what = if killed == 1 { "process" } else { "processes" };
+    let message = format!("the kernel killed {killed} {what} for want of memory");
+    let details = [("killed", Scalar::Integer(killed))];
+    event(ts, "oom-kill", Severity::Warning, message, details)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 //! | collector | section | source |
 //! |---|---|---|
 //! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq, `/sys/class/hwmon`, `/sys/class/powercap` |
-//! | `memory` | `memory` | `/proc/meminfo` |
+//! | `memory` | `memory` | `/proc/meminfo`, `/proc/vmstat` |
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
 //! | `networks` | `networks` | `/proc/net/dev` |
@@ -121,7 +121,7 @@ macro_rules! entry {
 /// Every collector.
 pub(crate) const ALL: [Entry; 7] = [
     entry!(cpu, |_| cpu::Cpus::new()),
-    entry!(memory, |_| memory::Memories),
+    entry!(memory, |_| memory::Memories::new()),
     entry!(filesystems, filesystems::Filesystems::new),
     entry!(disks, disks::Disks::new),
     entry!(networks, networks::Networks::new),
