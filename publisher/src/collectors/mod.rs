@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq, `/sys/class/hwmon`, `/sys/class/powercap` |
 //! | `memory` | `memory` | `/proc/meminfo`, `/proc/vmstat` |
+//! | `pressure` | `pressure` | `/proc/pressure` |
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
 //! | `networks` | `networks` | `/proc/net/dev` |
@@ -25,6 +26,7 @@ mod hwmon;
 mod machines;
 pub(crate) mod memory;
 pub(crate) mod networks;
+pub(crate) mod pressure;
 pub(crate) mod sensors;
 
 use std::time::{Duration, Instant};
@@ -119,9 +121,10 @@ macro_rules! entry {
 }
 
 /// Every collector.
-pub(crate) const ALL: [Entry; 7] = [
+pub(crate) const ALL: [Entry; 8] = [
     entry!(cpu, |_| cpu::Cpus::new()),
     entry!(memory, |_| memory::Memories::new()),
+    entry!(pressure, |_| pressure::Pressures::new()),
     entry!(filesystems, filesystems::Filesystems::new),
     entry!(disks, disks::Disks::new),
     entry!(networks, networks::Networks::new),
@@ -137,6 +140,8 @@ pub struct CollectorsConfig {
     pub cpu: PlainConfig,
     /// Memory and swap.
     pub memory: PlainConfig,
+    /// How long tasks wait for processors, memory and disks.
+    pub pressure: PlainConfig,
     /// Filesystems.
     pub filesystems: FilesystemsConfig,
     /// Block devices.
