@@ -118,6 +118,21 @@ pub(crate) fn oom_kill(ts: u64, killed: u64) -> Event {
     event(ts, "oom-kill", Severity::Warning, message, details)
 }
 
+pub(crate) fn mains_lost(ts: u64) -> Event {
+    let message = "the mains are gone: the host runs on its battery".to_owned();
+    event(ts, "mains-lost", Severity::Warning, message, [])
+}
+
+pub(crate) fn mains_back(ts: u64) -> Event {
+    event(
+        ts,
+        "mains-back",
+        Severity::Info,
+        "the mains are back".to_owned(),
+        [],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

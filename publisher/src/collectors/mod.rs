@@ -13,6 +13,7 @@
 //! | `networks` | `networks` | `/proc/net/dev` |
 //! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time |
 //! | `sensors` | `sensors`, `fans`, `voltages` | `/sys/class/hwmon` |
+//! | `power_supplies` | `power_supplies` | `/sys/class/power_supply` |
 //!
 //! Besides them, `attribute` and `hwmon` read what several collectors need.
 
@@ -26,6 +27,7 @@ mod hwmon;
 mod machines;
 pub(crate) mod memory;
 pub(crate) mod networks;
+pub(crate) mod power_supplies;
 pub(crate) mod pressure;
 pub(crate) mod sensors;
 
@@ -42,6 +44,7 @@ pub use disks::DisksConfig;
 pub use filesystems::FilesystemsConfig;
 pub use gpus::driver_version;
 pub use networks::NetworksConfig;
+pub use power_supplies::PowerSuppliesConfig;
 pub use sensors::SensorsConfig;
 
 /// Reads one kind of vital signs.
@@ -121,7 +124,7 @@ macro_rules! entry {
 }
 
 /// Every collector.
-pub(crate) const ALL: [Entry; 8] = [
+pub(crate) const ALL: [Entry; 9] = [
     entry!(cpu, |_| cpu::Cpus::new()),
     entry!(memory, |_| memory::Memories::new()),
     entry!(pressure, |_| pressure::Pressures::new()),
@@ -130,6 +133,7 @@ pub(crate) const ALL: [Entry; 8] = [
     entry!(networks, networks::Networks::new),
     entry!(gpus, |_| gpus::Gpus::default()),
     entry!(sensors, sensors::Sensors::new),
+    entry!(power_supplies, power_supplies::PowerSupplies::new),
 ];
 
 /// The `[publisher.collectors]` section.
@@ -152,6 +156,8 @@ pub struct CollectorsConfig {
     pub gpus: PlainConfig,
     /// Temperatures, fans and voltages.
     pub sensors: SensorsConfig,
+    /// Batteries and mains.
+    pub power_supplies: PowerSuppliesConfig,
 }
 
 /// The settings of a collector that has nothing to choose.
