@@ -17,6 +17,7 @@ use crate::events;
 use crate::rates::{per_second, percent, rise};
 
 const MEMINFO: &str = "proc/meminfo";
+const VMSTAT: &str = "proc/vmstat";
 /// More than the events of any kernel take today, so that the text is read at one go.
 const VMSTAT_BYTES: usize = 8192;
 
@@ -43,25 +44,19 @@ impl Collector for Memories {
     fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let mut memory = read_below(&self.root)?;
         // Some containers hide it; memory is worth telling without.
-        let Some(after) = VmStat::read(&self.root.join("proc/vmstat")) else {
-            self.before = None;
-            pass.sample.memory = Some(memory);
-            return Ok(Presence::Here);
-        };
-        memory.oom_kills = after.oom_kills;
-        if let Some((at, before)) = &self.before {
-            let elapsed = pass.now.saturating_duration_since(*at);
-            memory.major_faults_per_second = before
-                .major_faults
-                .zip(after.major_faults)
-                .and_then(|(before, after)| per_second(before, after, elapsed));
-            let killed = before.oom_kills.zip(after.oom_kills);
-            let killed = killed.and_then(|(before, after)| rise(before, after));
-            if let Some(killed @ 1..) = killed {
-                pass.events.push(events::oom_kill(pass.ts, killed));
+        if let Some(after) = VmStat::read(&self.root.join(VMSTAT)) {
+            memory.oom_kills = after.oom_kills;
+            if let Some((at, before)) = self.before.replace((pass.now, after)) {
+                let elapsed = pass.now.saturating_duration_since(at);
+                let faults = before.major_faults.zip(after.major_faults);
+                memory.major_faults_per_second =
+                    faults.and_then(|(before, after)| per_second(before, after, elapsed));
+                let kills = before.oom_kills.zip(after.oom_kills);
+                if let Some(killed @ 1..) = kills.and_then(|(before, after)| rise(before, after)) {
+                    pass.events.push(events::oom_kill(pass.ts, killed));
+                }
             }
         }
-        self.before = Some((pass.now, after));
         pass.sample.memory = Some(memory);
         Ok(Presence::Here)
     }

@@ -222,8 +222,12 @@ impl Source {
     }
 }
 
-/// `battery`, `mains`, `ups`, or `usb` for all that begins so, such as `USB_PD`.
+/// `battery`, `mains`, `ups`, or `usb` for all that begins so, such as `USB_PD`. What other kinds
+/// there are keep the kernel's word.
 fn word(kind: &str) -> Option<Name> {
+    if kind == "Unknown" {
+        return None;
+    }
     let word = if kind.starts_with("USB") { "USB" } else { kind };
     word.to_lowercase().try_into().ok()
 }
@@ -373,6 +377,14 @@ mod tests {
         assert_eq!(kinds, ["usb", "ups"]);
         assert_eq!((found[0].online, found[0].volts), (Some(1), Some(20.0)));
         assert_eq!(found[1].charge_percent, Some(97.0));
+        for (kind, expected) in [
+            ("Battery", Some("battery")),
+            ("USB_DCP", Some("usb")),
+            ("Wireless", Some("wireless")),
+            ("Unknown", None),
+        ] {
+            assert_eq!(word(kind).as_ref().map(Name::as_str), expected);
+        }
     }
 
     #[test]

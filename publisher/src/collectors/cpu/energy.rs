@@ -89,13 +89,13 @@ fn packages(folder: &Path) -> Vec<Package> {
     let Ok(zones) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    let is_top = |name: &str| {
-        let number = name.strip_prefix("intel-rapl:");
-        number.is_some_and(|number| !number.contains(':'))
-    };
+    // A package's parts stand beside it, under names of their own.
     let mut packages: Vec<Package> = zones
         .flatten()
-        .filter(|zone| zone.file_name().to_str().is_some_and(is_top))
+        .filter(|zone| {
+            let folder = zone.file_name();
+            folder.as_encoded_bytes().starts_with(b"intel-rapl:")
+        })
         .map(|zone| zone.path())
         .filter(|path| {
             attribute::text(&path.join("name")).is_some_and(|name| name.starts_with("package-"))

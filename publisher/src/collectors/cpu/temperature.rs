@@ -3,8 +3,8 @@
 //! ```text
 //! hwmon coretemp          "Package id N"       Intel (Documentation/hwmon/coretemp.rst)
 //! hwmon k10temp, zenpower "Tdie", else "Tctl"  AMD (Documentation/hwmon/k10temp.rst)
-//! hwmon cpu_thermal …     its only input       boards with a thermal zone of that name
-//! thermal zone            cpu*, soc*           boards whose zones have no chip
+//! hwmon cpu*_thermal …     its only input       boards with a thermal zone of that name
+//! thermal zone cpu* …                          boards whose zones have no chip
 //! ```
 //! Tctl is what the fans are to be driven by, on some processors some degrees more than the true
 //! Tdie.
@@ -20,16 +20,11 @@ use crate::collectors::sensors::celsius;
 /// Drivers may be loaded, and loaded anew, after the publisher's start.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
-/// Chips of AMD's processors.
-const AMD: [&str; 2] = ["k10temp", "zenpower"];
-/// Chips that stand for the thermal zone of a processor, or of the system on a chip with it.
-const BOARDS: [&str; 6] = [
-    "cpu_thermal",
-    "cpu0_thermal",
-    "soc_thermal",
-    "soc0_thermal",
-    "package_thermal",
-    "cpuss0_thermal",
+/// How the thermal zones of boards begin: those of processors, or else that of the system on a chip
+/// with all that is on it. The kernel shows most of them as chips too, `cpu_thermal`.
+const ZONES: [&[&str]; 2] = [
+    &["cpu", "package", "bigcore", "littlecore", "x86_pkg_temp"],
+    &["soc"],
 ];
 
 pub(super) struct Thermometers {
@@ -68,60 +63,75 @@ impl Thermometers {
 
     fn look(&self) -> Vec<PathBuf> {
         let chips = hwmon::chips(&self.chips).unwrap_or_default();
-        let inputs: Vec<PathBuf> = chips.iter().flat_map(packages).collect();
-        if inputs.is_empty() {
-            return zones(&self.zones);
+        let packages: Vec<PathBuf> = chips.iter().flat_map(packages).collect();
+        if !packages.is_empty() {
+            return packages;
         }
-        inputs
+        let board_chips = chips.iter().filter_map(|chip| {
+            let zone = chip.name.strip_suffix("_thermal")?.to_owned();
+            Some((zone, temperatures(chip, "").into_iter().next()?))
+        });
+        let mut found = of_processors(board_chips.collect());
+        if found.is_empty() {
+            found = of_processors(zones(&self.zones));
+        }
+        found
     }
 }
 
-/// The inputs of a chip that stand for a package as a whole.
+/// The temperatures of a chip that stand for a package as a whole.
 fn packages(chip: &Chip) -> Vec<PathBuf> {
-    let labelled = |starts: &str| -> Vec<PathBuf> {
-        let starts_so = |input: &Input| {
-            let label = input.label.as_deref();
-            input.id.starts_with("temp") && label.is_some_and(|label| label.starts_with(starts))
-        };
-        let inputs = chip.inputs().into_iter().filter(starts_so);
-        inputs.map(|input| input.value).collect()
-    };
     let either = |first: &str, second: &str| {
-        let inputs = labelled(first);
-        if inputs.is_empty() {
-            labelled(second)
+        let found = temperatures(chip, first);
+        if found.is_empty() {
+            temperatures(chip, second)
         } else {
-            inputs
+            found
         }
     };
     match chip.name.as_str() {
         // Processors before 2011 have thermometers at their cores only.
         "coretemp" => either("Package id", "Core"),
-        name if AMD.contains(&name) => either("Tdie", "Tctl"),
-        name if BOARDS.contains(&name) => {
-            let inputs = chip.inputs().into_iter().map(|input| input.value);
-            inputs.collect()
-        }
+        "k10temp" | "zenpower" => either("Tdie", "Tctl"),
         _ => Vec::new(),
     }
 }
 
-/// The thermal zones of processors (`Documentation/driver-api/thermal/sysfs-api.rst`).
-fn zones(folder: &Path) -> Vec<PathBuf> {
+/// The temperatures of a chip whose label begins so.
+fn temperatures(chip: &Chip, label: &str) -> Vec<PathBuf> {
+    let begins_so = |input: &Input| {
+        let own = input.label.as_deref().unwrap_or_default();
+        input.id.starts_with("temp") && own.starts_with(label)
+    };
+    let inputs = chip.inputs().into_iter().filter(begins_so);
+    inputs.map(|input| input.value).collect()
+}
+
+/// The thermal zones by their type (`Documentation/driver-api/thermal/sysfs-api.rst`).
+fn zones(folder: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| {
-            attribute::text(&path.join("type")).is_some_and(|kind| {
-                kind.starts_with("cpu") || kind.starts_with("soc") || kind == "x86_pkg_temp"
-            })
-        })
-        .map(|path| path.join("temp"))
-        .filter(|path| path.exists())
+        .filter_map(|path| Some((attribute::text(&path.join("type"))?, path.join("temp"))))
+        .filter(|(_, path)| path.exists())
         .collect()
+}
+
+/// The files of the zones that are processors', or of the whole chip where none is.
+fn of_processors(zones: Vec<(String, PathBuf)>) -> Vec<PathBuf> {
+    let begins_so = |zone: &str, starts: &[&str]| {
+        let zone = zone.to_lowercase();
+        starts.iter().any(|start| zone.starts_with(start))
+    };
+    let begin = ZONES
+        .into_iter()
+        .find(|starts| zones.iter().any(|(zone, _)| begins_so(zone, starts)))
+        .unwrap_or_default();
+    let found = zones.into_iter().filter(|(zone, _)| begins_so(zone, begin));
+    found.map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]
@@ -163,20 +173,27 @@ mod tests {
     }
 
     #[test]
-    fn a_board_without_chips_has_its_thermal_zones() {
+    fn a_board_without_chips_has_its_thermal_zones_those_of_processors_first() {
         let machine = Machine::new();
         let zone = |number: u32, kind: &str, temp: &str| {
             let folder = format!("sys/class/thermal/thermal_zone{number}");
             machine.folder(&folder, &[("type", kind), ("temp", temp)]);
         };
         zone(0, "gpu-thermal", "70000");
-        zone(1, "cpu0-thermal", "45000");
-        zone(2, "soc-thermal", "46500");
+        zone(1, "soc-thermal", "46500");
         machine.folder(
             "sys/class/thermal/cooling_device0",
             &[("type", "cpufreq-cpu0")],
         );
         assert_eq!(hottest(&machine), Some(46.5));
+        zone(2, "CPU-therm", "45000");
+        assert_eq!(hottest(&machine), Some(45.0));
+        machine.chip(
+            "hwmon0",
+            "thermal_zone3",
+            &[("name", "bigcore0_thermal"), ("temp1_input", "51000")],
+        );
+        assert_eq!(hottest(&machine), Some(51.0));
     }
 
     #[test]
