@@ -45,12 +45,25 @@ fn domains(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn cpuinfo_mhz(text: impl BufRead) -> impl Iterator<Item = f64> {
-    let lines = text.lines().map_while(Result::ok);
-    lines.filter_map(|line| {
-        let (_, mhz) = line.strip_prefix("cpu MHz")?.split_once(':')?;
-        mhz.trim().parse().ok()
+/// The frequencies up to the end, or to where it can't be read.
+fn cpuinfo_mhz(mut text: impl BufRead) -> impl Iterator<Item = f64> {
+    let mut line = String::new();
+    std::iter::from_fn(move || {
+        loop {
+            line.clear();
+            if text.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(mhz) = line_mhz(&line) {
+                return Some(mhz);
+            }
+        }
     })
+}
+
+fn line_mhz(line: &str) -> Option<f64> {
+    let (_, mhz) = line.strip_prefix("cpu MHz")?.split_once(':')?;
+    mhz.trim().parse().ok()
 }
 
 fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
