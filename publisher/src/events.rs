@@ -111,6 +111,28 @@ pub(crate) fn node_in_use(ts: u64, mark: &Committed) -> Event {
     )
 }
 
+pub(crate) fn oom_kill(ts: u64, killed: u64) -> Event {
+    let what = if killed == 1 { "process" } else { "processes" };
+    let message = format!("the kernel killed {killed} {what} for want of memory");
+    let details = [("killed", Scalar::Integer(killed))];
+    event(ts, "oom-kill", Severity::Warning, message, details)
+}
+
+pub(crate) fn mains_lost(ts: u64) -> Event {
+    let message = "the mains are gone: the host runs on its battery".to_owned();
+    event(ts, "mains-lost", Severity::Warning, message, [])
+}
+
+pub(crate) fn mains_back(ts: u64) -> Event {
+    event(
+        ts,
+        "mains-back",
+        Severity::Info,
+        "the mains are back".to_owned(),
+        [],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

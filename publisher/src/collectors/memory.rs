@@ -1,29 +1,105 @@
-//! Main memory and swap, from `/proc/meminfo`.
+//! Main memory and swap, from `/proc/meminfo`; major faults and processes killed for want of memory,
+//! from `/proc/vmstat` (`Documentation/filesystems/proc.rst`).
+//!
+//! Both tell of the whole host, in a container too: the limit of a container stands in neither,
+//! unless something such as lxcfs puts files of its own there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use hostbus_wire::sample::Memory;
 
 use super::{Collector, Pass, Presence};
 use crate::error::CollectorError;
-use crate::rates::percent;
+use crate::events;
+use crate::rates::{per_second, percent, rise};
 
-const MEMINFO: &str = "/proc/meminfo";
+const MEMINFO: &str = "proc/meminfo";
+const VMSTAT: &str = "proc/vmstat";
+/// More than the events of any kernel take today, so that the text is read at one go.
+const VMSTAT_BYTES: usize = 8192;
 
 /// Reads memory and swap.
-pub(crate) struct Memories;
+pub(crate) struct Memories {
+    root: PathBuf,
+    before: Option<(Instant, VmStat)>,
+}
+
+impl Memories {
+    pub(crate) fn new() -> Self {
+        Self::below(Path::new("/"))
+    }
+
+    fn below(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            before: None,
+        }
+    }
+}
 
 impl Collector for Memories {
     fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
-        pass.sample.memory = Some(read()?);
+        let mut memory = read_below(&self.root)?;
+        // Some containers hide it; memory is worth telling without.
+        if let Some(after) = VmStat::read(&self.root.join(VMSTAT)) {
+            memory.oom_kills = after.oom_kills;
+            if let Some((at, before)) = self.before.replace((pass.now, after)) {
+                let elapsed = pass.now.saturating_duration_since(at);
+                let faults = before.major_faults.zip(after.major_faults);
+                memory.major_faults_per_second =
+                    faults.and_then(|(before, after)| per_second(before, after, elapsed));
+                let kills = before.oom_kills.zip(after.oom_kills);
+                if let Some(killed @ 1..) = kills.and_then(|(before, after)| rise(before, after)) {
+                    pass.events.push(events::oom_kill(pass.ts, killed));
+                }
+            }
+        }
+        pass.sample.memory = Some(memory);
         Ok(Presence::Here)
     }
 }
 
 /// The memory at this moment.
 pub(crate) fn read() -> Result<Memory, CollectorError> {
-    let text = fs::read_to_string(MEMINFO).map_err(|e| CollectorError::read(MEMINFO, e))?;
-    parse(&text).ok_or_else(|| CollectorError::parse(MEMINFO))
+    read_below(Path::new("/"))
+}
+
+fn read_below(root: &Path) -> Result<Memory, CollectorError> {
+    let path = root.join(MEMINFO);
+    let text = fs::read_to_string(&path).map_err(|e| CollectorError::read(&path, e))?;
+    parse(&text).ok_or_else(|| CollectorError::parse(&path))
+}
+
+/// What `/proc/vmstat` counts since the start of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct VmStat {
+    major_faults: Option<u64>,
+    /// Absent before Linux 4.13.
+    oom_kills: Option<u64>,
+}
+
+impl VmStat {
+    fn read(path: &Path) -> Option<Self> {
+        let mut text = String::with_capacity(VMSTAT_BYTES);
+        File::open(path).ok()?.read_to_string(&mut text).ok()?;
+        Some(Self::parse(&text))
+    }
+
+    /// Reads `key 123` lines.
+    fn parse(text: &str) -> Self {
+        let mut stat = Self::default();
+        for line in text.lines() {
+            if let Some(count) = line.strip_prefix("pgmajfault ") {
+                stat.major_faults = count.trim().parse().ok();
+            } else if let Some(count) = line.strip_prefix("oom_kill ") {
+                stat.oom_kills = count.trim().parse().ok();
+            }
+        }
+        stat
+    }
 }
 
 /// Reads `Key:   123 kB` lines. `None` when there is not even a total.
@@ -72,7 +148,11 @@ fn kibibytes(value: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::collectors::machines::Machine;
+    use crate::collectors::tests::collect_once;
 
     const LAPTOP: &str = "\
 MemTotal:       16000000 kB
@@ -114,6 +194,58 @@ HugePages_Total:       0
         assert_eq!(memory.swap_used_bytes, Some(0));
         assert_eq!(parse("MemTotal: lots kB\n"), None);
         assert_eq!(parse(""), None);
+    }
+
+    fn turn(memories: &mut Memories, now: Instant) -> Pass {
+        let (pass, outcome) = collect_once(memories, now);
+        assert_eq!(outcome.unwrap(), Presence::Here);
+        pass
+    }
+
+    #[test]
+    fn faults_have_a_rate_and_kills_are_told_once_and_never_at_the_first_reading() {
+        let machine = Machine::new();
+        machine.write("proc/meminfo", LAPTOP);
+        let counts = |faults: u64, kills: u64| {
+            let text = format!(
+                "pgfault 987654\npgmajfault {faults}\noom_kill {kills}\noom_kill_disable 7\n"
+            );
+            machine.write("proc/vmstat", &text);
+        };
+        let mut memories = Memories::below(machine.root());
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+
+        counts(500, 3);
+        let first = turn(&mut memories, start);
+        let memory = first.sample.memory.unwrap();
+        assert_eq!(memory.major_faults_per_second, None);
+        assert_eq!((memory.oom_kills, first.events), (Some(3), vec![]));
+
+        counts(600, 5);
+        let next = turn(&mut memories, start + second * 10);
+        let memory = next.sample.memory.unwrap();
+        assert_eq!(memory.major_faults_per_second, Some(10.0));
+        assert_eq!(memory.oom_kills, Some(5));
+        assert_eq!(next.events, [events::oom_kill(next.ts, 2)]);
+
+        assert_eq!(turn(&mut memories, start + second * 20).events, []);
+    }
+
+    #[test]
+    fn a_host_that_hides_its_counters_still_has_memory() {
+        let machine = Machine::new();
+        machine.write("proc/meminfo", LAPTOP);
+        let mut memories = Memories::below(machine.root());
+        let start = Instant::now();
+        let pass = turn(&mut memories, start);
+        let memory = pass.sample.memory.unwrap();
+        assert_eq!(memory.used_percent, Some(25.0));
+        assert_eq!(memory.oom_kills, None);
+
+        machine.write("proc/vmstat", "pgmajfault 5\noom_kill 3\n");
+        let later = turn(&mut memories, start + Duration::from_secs(1));
+        assert_eq!(later.events, [], "there is nothing to compare with");
     }
 
     #[test]

@@ -5,20 +5,30 @@
 //!
 //! | collector | section | source |
 //! |---|---|---|
-//! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq |
-//! | `memory` | `memory` | `/proc/meminfo` |
+//! | `cpu` | `cpu` | `/proc/stat`, `/proc/loadavg`, cpufreq, `/sys/class/hwmon`, `/sys/class/powercap` |
+//! | `memory` | `memory` | `/proc/meminfo`, `/proc/vmstat` |
+//! | `pressure` | `pressure` | `/proc/pressure` |
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
 //! | `networks` | `networks` | `/proc/net/dev` |
 //! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time |
-//! | `sensors` | `sensors` | `/sys/class/hwmon` |
+//! | `sensors` | `sensors`, `fans`, `voltages` | `/sys/class/hwmon` |
+//! | `power_supplies` | `power_supplies` | `/sys/class/power_supply` |
+//!
+//! Besides them, `attribute` and `hwmon` read what several collectors need.
 
+mod attribute;
 pub(crate) mod cpu;
 pub(crate) mod disks;
 pub(crate) mod filesystems;
 pub(crate) mod gpus;
+mod hwmon;
+#[cfg(test)]
+mod machines;
 pub(crate) mod memory;
 pub(crate) mod networks;
+pub(crate) mod power_supplies;
+pub(crate) mod pressure;
 pub(crate) mod sensors;
 
 use std::time::{Duration, Instant};
@@ -34,6 +44,7 @@ pub use disks::DisksConfig;
 pub use filesystems::FilesystemsConfig;
 pub use gpus::driver_version;
 pub use networks::NetworksConfig;
+pub use power_supplies::PowerSuppliesConfig;
 pub use sensors::SensorsConfig;
 
 /// Reads one kind of vital signs.
@@ -113,14 +124,16 @@ macro_rules! entry {
 }
 
 /// Every collector.
-pub(crate) const ALL: [Entry; 7] = [
+pub(crate) const ALL: [Entry; 9] = [
     entry!(cpu, |_| cpu::Cpus::new()),
-    entry!(memory, |_| memory::Memories),
+    entry!(memory, |_| memory::Memories::new()),
+    entry!(pressure, |_| pressure::Pressures::new()),
     entry!(filesystems, filesystems::Filesystems::new),
     entry!(disks, disks::Disks::new),
     entry!(networks, networks::Networks::new),
     entry!(gpus, |_| gpus::Gpus::default()),
     entry!(sensors, sensors::Sensors::new),
+    entry!(power_supplies, power_supplies::PowerSupplies::new),
 ];
 
 /// The `[publisher.collectors]` section.
@@ -131,6 +144,8 @@ pub struct CollectorsConfig {
     pub cpu: PlainConfig,
     /// Memory and swap.
     pub memory: PlainConfig,
+    /// How long tasks wait for processors, memory and disks.
+    pub pressure: PlainConfig,
     /// Filesystems.
     pub filesystems: FilesystemsConfig,
     /// Block devices.
@@ -139,8 +154,10 @@ pub struct CollectorsConfig {
     pub networks: NetworksConfig,
     /// Graphics processors.
     pub gpus: PlainConfig,
-    /// Temperature sensors.
+    /// Temperatures, fans and voltages.
     pub sensors: SensorsConfig,
+    /// Batteries and mains.
+    pub power_supplies: PowerSuppliesConfig,
 }
 
 /// The settings of a collector that has nothing to choose.

@@ -1,110 +1,24 @@
-//! Processor time by mode and by core, load averages, frequency.
+//! Processor time by mode and by core, and switches from task to task, from `/proc/stat`
+//! (`Documentation/filesystems/proc.rst`).
 //!
 //! ```text
-//! /proc/stat      cpu  user nice system idle iowait irq softirq steal guest guest_nice   (ticks)
-//!                 cpu0 …                                   offline cores have no line
+//! cpu  user nice system idle iowait irq softirq steal guest guest_nice   (ticks)
+//! cpu0 …                                   offline cores have no line
+//! intr …                                   a number for each interrupt of the host: a long line
+//! ctxt 124536241
 //! ```
 //! Guest time is part of user time already (proc(5)), so it is not added again.
 
-use std::fs;
-use std::path::PathBuf;
-
 use hostbus_wire::sample::Cpu;
-use procfs::{Current, LoadAverage};
 
-use super::{Collector, Pass, Presence};
-use crate::error::CollectorError;
-
-const STAT: &str = "/proc/stat";
-const CPUINFO: &str = "/proc/cpuinfo";
-const CPUFREQ: &str = "/sys/devices/system/cpu/cpufreq";
-
-/// Reads processor time.
-pub(crate) struct Cpus {
-    before: Option<Stat>,
-    /// One file a frequency domain; empty on hosts without frequency scaling.
-    frequencies: Vec<PathBuf>,
-}
-
-impl Cpus {
-    pub(crate) fn new() -> Self {
-        Self {
-            before: None,
-            frequencies: frequency_files(),
-        }
-    }
-}
-
-impl Collector for Cpus {
-    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
-        let text = fs::read_to_string(STAT).map_err(|e| CollectorError::read(STAT, e))?;
-        let stat = Stat::parse(&text).ok_or_else(|| CollectorError::parse(STAT))?;
-        let mut cpu = Cpu::new();
-        if let Some(before) = &self.before {
-            usage(before, &stat, &mut cpu);
-        }
-        self.before = Some(stat);
-        cpu.frequency_mhz = self.frequency_mhz();
-        let load = LoadAverage::current();
-        if let Ok(load) = &load {
-            cpu.load1 = Some(load.one.into());
-            cpu.load5 = Some(load.five.into());
-            cpu.load15 = Some(load.fifteen.into());
-        }
-        pass.sample.cpu = Some(cpu);
-        load.map_err(|source| CollectorError::Proc {
-            what: "/proc/loadavg",
-            source,
-        })?;
-        Ok(Presence::Here)
-    }
-}
-
-impl Cpus {
-    fn frequency_mhz(&self) -> Option<f64> {
-        if self.frequencies.is_empty() {
-            return average(cpuinfo_mhz(&fs::read_to_string(CPUINFO).ok()?));
-        }
-        let khz = self.frequencies.iter().filter_map(|path| {
-            fs::read_to_string(path)
-                .ok()?
-                .trim()
-                .parse::<f64>()
-                .ok()
-                .map(|khz| khz / 1000.0)
-        });
-        average(khz)
-    }
-}
-
-fn frequency_files() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(CPUFREQ) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .map(|entry| entry.path().join("scaling_cur_freq"))
-        .filter(|path| path.exists())
-        .collect()
-}
-
-fn cpuinfo_mhz(text: &str) -> impl Iterator<Item = f64> {
-    text.lines()
-        .filter(|line| line.starts_with("cpu MHz"))
-        .filter_map(|line| line.split(':').nth(1)?.trim().parse().ok())
-}
-
-fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
-    (count > 0 && sum.is_finite()).then(|| sum / f64::from(count))
-}
-
-/// What `/proc/stat` tells about processor time.
+/// What `/proc/stat` tells.
 #[derive(Debug, Default, PartialEq)]
-struct Stat {
+pub(super) struct Stat {
     total: Ticks,
     /// By core number; `None` where a core is offline.
     cores: Vec<Option<Ticks>>,
+    /// Since the start of the host.
+    pub(super) context_switches: Option<u64>,
 }
 
 /// Ticks since the start of the host, by mode.
@@ -124,12 +38,16 @@ struct Ticks {
 const MAX_CORES: usize = 8192;
 
 impl Stat {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut total = None;
         let mut cores = Vec::new();
-        for line in text.lines() {
+        let mut lines = text.lines();
+        let mut context_switches = None;
+        for line in &mut lines {
             // The lines of processors come first.
             let Some(rest) = line.strip_prefix("cpu") else {
+                let switches = |line: &str| line.strip_prefix("ctxt ")?.trim().parse().ok();
+                context_switches = switches(line).or_else(|| lines.find_map(switches));
                 break;
             };
             let (number, ticks) = rest.split_once(' ')?;
@@ -147,6 +65,7 @@ impl Stat {
         Some(Self {
             total: total?,
             cores,
+            context_switches,
         })
     }
 }
@@ -204,7 +123,8 @@ impl Ticks {
     }
 }
 
-fn usage(before: &Stat, after: &Stat, cpu: &mut Cpu) {
+/// The share of each mode and core in the time between two readings.
+pub(super) fn usage(before: &Stat, after: &Stat, cpu: &mut Cpu) {
     if let Some(ticks) = after.total.since(&before.total) {
         cpu.usage_percent = ticks.percent(ticks.busy());
         cpu.user_percent = ticks.percent(ticks.user + ticks.nice);
@@ -285,21 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn the_frequency_is_the_average_of_all_cores() {
-        let text = "processor\t: 0\ncpu MHz\t\t: 2000.0\n\nprocessor\t: 1\ncpu MHz\t\t: 3000.0\n";
-        assert_eq!(average(cpuinfo_mhz(text)), Some(2500.0));
-        assert_eq!(average(cpuinfo_mhz("processor : 0\nBogoMIPS : 50\n")), None);
-    }
-
-    #[test]
-    fn this_hosts_values_are_sane() {
-        let sample = super::super::tests::collect_twice(&mut Cpus::new());
-        let cpu = sample.cpu.unwrap();
-        assert!(
-            (0.0..=100.0).contains(&cpu.usage_percent.unwrap()),
-            "{cpu:?}"
-        );
-        assert!(!cpu.cores.is_empty() && cpu.cores.iter().all(|c| (0.0..=100.0).contains(c)));
-        assert!(cpu.load1.unwrap() >= 0.0);
+    fn context_switches_stand_behind_a_long_line_of_interrupts() {
+        let interrupts = " 0".repeat(5000);
+        let text = format!("cpu  1 2 3 4\nintr 99{interrupts}\nctxt 124536241\nbtime 1\n");
+        assert_eq!(stat(&text).context_switches, Some(124_536_241));
+        assert_eq!(stat("cpu  1 2 3 4\nctxt 5\n").context_switches, Some(5));
+        assert_eq!(stat("cpu  1 2 3 4\nintr 9 ctxt 5\n").context_switches, None);
     }
 }
