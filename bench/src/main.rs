@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`broker`] | `broker`: the broker beside mosquitto under the same load |
 //! | [`pipeline`] | `pipeline`: simulated nodes over MQTT into Redis, and what each part costs |
+//! | [`publisher`] | `publisher`: the publisher beside collectd and node_exporter at one interval |
 //! | [`sample`] | `sample`: the size of a sample on the wire |
 //! | [`load`] | a realistic sample of 60 points, and its endless variations |
 //! | [`node`] | one simulated node: an MQTT connection that keeps the outbox rules |
@@ -17,6 +18,7 @@ mod load;
 mod node;
 mod parts;
 mod pipeline;
+mod publisher;
 mod sample;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ enum What {
     Broker(broker::Args),
     /// Metrics to Redis: points per second, CPU seconds a million points by part, bytes a point.
     Pipeline(pipeline::Args),
+    /// The publisher beside collectd and node_exporter: memory, CPU and size.
+    Publisher(publisher::Args),
     /// Bytes of a sample on the wire.
     Sample(sample::Args),
     /// A part of a measurement, in its own process.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Broker(args) => broker::run(&args),
         What::Pipeline(args) => pipeline::run(&args),
+        What::Publisher(args) => publisher::run(&args),
         What::Sample(args) => sample::run(&args),
         What::Part { part } => parts::run(part),
     };

@@ -100,15 +100,17 @@ fn the_image_has_the_programs_and_runs_them_without_root() {
     assert_eq!(of("USER"), ["10001:10001"]);
     assert_eq!(of("WORKDIR").last().unwrap(), HOME);
     let copies = of("COPY").join("\n");
-    for program in [
-        "hostbus",
-        "hostbus-broker",
-        "hostbus-publisher",
-        "hostbus-ingester",
+    for (program, profile, folder) in [
+        ("hostbus", "--release", "release"),
+        ("hostbus-broker", "--release", "release"),
+        ("hostbus-publisher", "--profile light", "light"),
+        ("hostbus-ingester", "--release", "release"),
     ] {
-        let path = format!("/build/target/release/{program} ");
+        let path = format!("/build/target/{folder}/{program} ");
         assert!(copies.contains(&path), "{program} is not copied");
-        let built = of("RUN")[0].split_whitespace().any(|word| word == program);
+        let built = of("RUN")
+            .iter()
+            .any(|run| run.contains(profile) && run.split_whitespace().any(|word| word == program));
         assert!(built, "{program} is not built");
     }
     assert!(copies.contains(&format!("docker {SETTINGS}")));

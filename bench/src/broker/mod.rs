@@ -18,7 +18,7 @@
 
 mod flow;
 mod idle;
-mod machine;
+pub(crate) mod machine;
 mod packet;
 mod receiver;
 mod report;
