@@ -45,8 +45,9 @@ pub(crate) async fn run(
 async fn take(tuning: &mut watch::Receiver<Tuning>, out: mpsc::Sender<Taken>, pulse: &mut Pulse) {
     let mut current = tuning.borrow_and_update().clone();
     let mut sampler = Sampler::new(&current.collectors);
-    let first_at = Instant::now() + current.interval.min(FIRST_SAMPLE_AFTER);
     let first = sampler.take_all(current.interval).await;
+    // From its end on: a slow first reading leaves no time for rates.
+    let first_at = Instant::now() + current.interval.min(FIRST_SAMPLE_AFTER);
     if out.send(Taken::First(first)).await.is_err() {
         return;
     }
