@@ -127,7 +127,7 @@ impl Gpus {
         let Some(turns) = &mut self.processes else {
             return;
         };
-        if !turns.take(pass.now) {
+        if self.nvidia.rests() || !turns.take(pass.now) {
             return;
         }
         let found = self.nvidia.processes(&self.selection);

@@ -2,8 +2,12 @@
 //!
 //! A library that is absent or whose driver fails is left alone for five minutes. A GPU that is
 //! lost is asked again each minute, and the library is opened anew every five minutes while one is
-//! lost, for an open one may never take a GPU back. The other GPUs go on. One that the kernel put to
-//! sleep is not asked, because the question would wake it.
+//! lost, for an open one may never take a GPU back. The other GPUs go on.
+//!
+//! One that the kernel put to sleep is not asked, because the question would wake it. And where the
+//! kernel has ever done so, as in laptops, an open library would keep it awake: when such GPUs have
+//! nothing to do the library is closed, and they are asked once a minute until they sleep. Where some
+//! of several GPUs sleep, they are woken once, when the library is opened for the others.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +28,8 @@ use crate::selection::Selection;
 pub(super) const OPEN_AGAIN: Duration = Duration::from_secs(300);
 /// How long a lost GPU is left alone.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long GPUs that may sleep and have nothing to do are left alone.
+pub(super) const REST: Duration = Duration::from_secs(60);
 /// How long an Xid that is seen again and again is told once.
 const TELL_XID_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -42,6 +48,11 @@ enum State {
     /// Not opened because all GPUs sleep.
     Asleep(Vec<Slot>),
     Open(Session),
+    /// Closed so that GPUs with nothing to do may go to sleep.
+    Resting {
+        until: Instant,
+        slots: Vec<Slot>,
+    },
     Closed {
         until: Instant,
         why: Why,
@@ -53,6 +64,8 @@ struct Session {
     library: Library,
     seats: Vec<Seat>,
     opened: Instant,
+    /// All GPUs may sleep, and had nothing to do.
+    idle: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -68,6 +81,8 @@ struct Seat {
 enum Why {
     /// The host has no NVIDIA GPU that could be asked.
     Nothing(&'static str),
+    /// Its GPUs may go to sleep.
+    Rest,
     Failure(DriverError),
 }
 
@@ -75,6 +90,7 @@ impl Why {
     fn outcome(self) -> Result<Presence, CollectorError> {
         match self {
             Self::Nothing(why) => Ok(Presence::Nothing(why.to_owned())),
+            Self::Rest => Ok(Presence::Here),
             Self::Failure(error) => Err(error.into()),
         }
     }
@@ -92,6 +108,8 @@ struct Tally {
     read: usize,
     asleep: usize,
     excluded: usize,
+    /// With something to do, or that never sleep.
+    busy: usize,
     /// Places on the roster of those that were lost just now, and why.
     newly_lost: Vec<(usize, &'static str)>,
 }
@@ -138,13 +156,28 @@ impl Nvidia {
         Some(all)
     }
 
+    /// Whether the GPUs are left alone for a moment, and nothing new is known of them.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.state, State::Resting { .. })
+    }
+
     /// Sees to it that the library is open.
     fn open(&mut self, pass: &mut Pass) -> Result<(), Why> {
         let now = pass.now;
         match &self.state {
             State::Closed { until, why } if now < *until => return Err(why.clone()),
-            State::Asleep(slots) if slots.iter().all(|slot| self.pci.is_asleep(slot)) => {
+            State::Asleep(slots) if self.pci.all_asleep(slots) => {
                 return Err(Why::Nothing(ALL_ASLEEP));
+            }
+            State::Resting { until, slots } if now < *until && !self.pci.all_asleep(slots) => {
+                return Err(Why::Rest);
+            }
+            State::Open(session) if session.idle => {
+                self.state = State::Resting {
+                    until: now + REST,
+                    slots: session.slots(&self.roster).cloned().collect(),
+                };
+                return Err(Why::Rest);
             }
             State::Open(session) => {
                 let lost = self.roster.boards.iter().any(Board::is_lost);
@@ -160,9 +193,7 @@ impl Nvidia {
             pci::Nvidia::Slots(slots) if slots.is_empty() && self.library.is_none() => {
                 return Err(Why::Nothing(NO_GPU));
             }
-            pci::Nvidia::Slots(slots)
-                if !slots.is_empty() && slots.iter().all(|slot| self.pci.is_asleep(slot)) =>
-            {
+            pci::Nvidia::Slots(slots) if !slots.is_empty() && self.pci.all_asleep(&slots) => {
                 self.state = State::Asleep(slots);
                 return Err(Why::Nothing(ALL_ASLEEP));
             }
@@ -174,6 +205,7 @@ impl Nvidia {
             library,
             seats,
             opened: now,
+            idle: false,
         });
         Ok(())
     }
@@ -186,9 +218,7 @@ impl Nvidia {
             info!(reason, "no NVIDIA GPUs are collected");
             self.logged = Some(reason);
         }
-        if !matches!(self.state, State::Closed { until, .. } if now < until)
-            && !matches!(self.state, State::Asleep(_))
-        {
+        if matches!(self.state, State::Unopened | State::Open(_)) {
             self.state = State::Closed {
                 until: now + OPEN_AGAIN,
                 why: why.clone(),
@@ -236,7 +266,7 @@ impl Nvidia {
 
     fn ask_all(&mut self, pass: &mut Pass, selection: &Selection) -> Result<Presence, Trouble> {
         let mut tally = Tally::default();
-        let State::Open(session) = &self.state else {
+        let State::Open(session) = &mut self.state else {
             return Ok(tally.presence());
         };
         for &Seat { index, place } in &session.seats {
@@ -255,6 +285,10 @@ impl Nvidia {
             match session.library.read(index, board.name.clone()) {
                 Ok(gpu) => {
                     tally.read += 1;
+                    let naps = self.pci.has_slept(&board.identity.slot);
+                    if !naps || gpu.usage_percent != Some(0.0) {
+                        tally.busy += 1;
+                    }
                     if board.lost_until.take().is_some() {
                         pass.events.push(events::gpu_back(pass.ts, &board.name));
                     }
@@ -269,8 +303,16 @@ impl Nvidia {
                 Err(trouble) => return Err(trouble),
             }
         }
+        session.idle = tally.read > 0 && tally.busy == 0;
         tell(session, &mut self.roster, &tally.newly_lost, pass);
         Ok(tally.presence())
+    }
+}
+
+impl Session {
+    fn slots<'r>(&self, roster: &'r Roster) -> impl Iterator<Item = &'r Slot> {
+        let boards = self.seats.iter().map(|seat| &roster.boards[seat.place]);
+        boards.filter_map(|board| board.identity.slot.as_ref())
     }
 }
 

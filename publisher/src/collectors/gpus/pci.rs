@@ -4,6 +4,7 @@
 //! 0000:65:00.0/vendor                  0x10de        NVIDIA
 //! 0000:65:00.0/class                   0x030000      display: VGA; 0x030200 is a 3D controller
 //! 0000:65:00.0/power/runtime_status    suspended     it has no power until someone asks it
+//! 0000:65:00.0/power/runtime_suspended_time  4711     milliseconds that it slept in all
 //! ```
 
 use std::fmt;
@@ -114,8 +115,21 @@ impl Pci {
         slot.as_ref().is_some_and(|slot| self.is_asleep(slot))
     }
 
+    /// Whether all of some devices sleep.
+    pub(super) fn all_asleep(&self, slots: &[Slot]) -> bool {
+        slots.iter().all(|slot| self.is_asleep(slot))
+    }
+
+    /// Whether a device ever slept since the host was started, so that it may again.
+    pub(super) fn has_slept(&self, slot: &Option<Slot>) -> bool {
+        let Some(slot) = slot else { return false };
+        let path = format!("{slot}/power/runtime_suspended_time");
+        let time = fs::read(self.folder.join(path));
+        time.is_ok_and(|time| !time.starts_with(b"0"))
+    }
+
     /// Whether the kernel has taken a device's power, which a question would bring back.
-    pub(super) fn is_asleep(&self, slot: &Slot) -> bool {
+    fn is_asleep(&self, slot: &Slot) -> bool {
         let device = self.folder.join(slot.to_string());
         is_asleep(&device)
     }

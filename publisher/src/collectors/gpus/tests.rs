@@ -352,6 +352,47 @@ fn a_sleeping_gpu_is_not_asked() {
 }
 
 #[test]
+fn a_gpu_that_may_sleep_and_has_nothing_to_do_is_left_alone() {
+    let slot = "0000:10:00.0";
+    let idle = format!("log 1\n0.usage 0\n0.compute.0 1 4096\n{}", boards(1));
+    let mut host = Host::new(&idle);
+    host.power(slot, "active");
+    let slept = host
+        .pci
+        .path()
+        .join(slot)
+        .join("power/runtime_suspended_time");
+    // As long as the kernel never puts it to sleep, it is asked each time.
+    fs::write(&slept, "0\n").unwrap();
+    for seconds in [0, 10, 20] {
+        assert_eq!(host.at(seconds).names(), ["0"]);
+    }
+    fs::write(&slept, "81234\n").unwrap();
+    assert_eq!(host.at(30).names(), ["0"]);
+    let rest = host.at(40);
+    assert_eq!((rest.names().len(), rest.outcome), (0, Ok(Presence::Here)));
+    assert!(host.library.calls().contains(&"nvmlShutdown -1".to_owned()));
+    // The table of processes stands.
+    assert!(host.at(99).tables.is_empty() && host.library.calls().is_empty());
+    // It did not sleep: once a minute it is asked, and again when it has work.
+    assert_eq!(host.at(100).tables.len(), 1);
+    assert!(host.at(110).gpus.is_empty());
+    host.library.steer(&boards(1));
+    for seconds in [170, 180, 190] {
+        assert_eq!(host.at(seconds).names(), ["0"]);
+    }
+    // It sleeps at last.
+    host.library.steer(&idle);
+    assert_eq!(host.at(200).names(), ["0"]);
+    assert!(host.at(210).gpus.is_empty());
+    host.power(slot, "suspended");
+    host.library.calls();
+    assert!(host.at(220).nothing().contains("asleep"));
+    assert!(host.at(900).nothing().contains("asleep"));
+    assert!(host.library.calls().is_empty());
+}
+
+#[test]
 fn memory_by_process_is_a_table_once_a_minute() {
     let own = std::process::id();
     let steering = format!(
