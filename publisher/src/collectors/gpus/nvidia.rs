@@ -254,13 +254,6 @@ impl Nvidia {
                 pass.events.push(event);
             }
         }
-        for (seat, (_, identity)) in seats.iter().zip(&found) {
-            let board = &mut self.roster.boards[seat.place];
-            if identity.is_some() && board.is_lost() {
-                // It is asked at once.
-                board.lost_until = Some(pass.now);
-            }
-        }
         Ok(seats)
     }
 

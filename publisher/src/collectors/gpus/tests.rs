@@ -160,7 +160,8 @@ fn a_lost_gpu_is_told_once_and_the_others_go_on_under_their_names() {
     assert_eq!((turn.names(), turn.events.len()), (vec!["1"], 0));
     let calls = host.library.calls();
     assert!(!calls.iter().any(|call| call.ends_with(" 0")), "{calls:?}");
-    host.at(70);
+    // Then it is asked again, and still lost, which is not told again.
+    assert!(host.at(70).events.is_empty());
     let calls = host.library.calls();
     assert!(calls.iter().any(|call| call.ends_with(" 0")), "{calls:?}");
     // After five the library is opened anew, and the driver counts without the lost one.
@@ -252,6 +253,19 @@ fn a_driver_that_is_replaced_at_run_time_is_opened_anew() {
 }
 
 #[test]
+fn a_gpu_that_a_new_driver_does_not_find_is_told() {
+    let mut host = Host::new(&boards(2));
+    host.at(0);
+    host.library.steer("fail.nvmlDeviceGetName 9\n");
+    assert!(host.at(10).outcome.is_err());
+    host.library.steer(&format!("devices 1\n{}", board(0, 1)));
+    let turn = host.at(310);
+    assert_eq!(turn.names(), ["1"]);
+    assert_eq!(turn.events, ["GPU 0 is no longer there"]);
+    assert!(host.at(320).events.is_empty());
+}
+
+#[test]
 fn a_gpu_that_may_not_be_used_is_no_lost_one() {
     let refused = format!("{}0.fail.nvmlDeviceGetHandleByIndex_v2 4\n", boards(2));
     let turn = Host::new(&refused).at(0);
@@ -304,6 +318,7 @@ fn a_value_that_cannot_be_is_absent_and_the_rest_stays() {
     let huge = u32::MAX;
     let steering = format!(
         "devices 1
+log 1
 0.name \\xFF\\xFE
 0.bus ../../etc/passwd
 0.usage {huge}
@@ -315,11 +330,18 @@ fn a_value_that_cannot_be_is_absent_and_the_rest_stays() {
 0.power_limit 250000
 0.fan {huge}
 0.clock {huge}
-0.compute.count {huge}
+0.compute.count 5000
 0.graphics.count {huge}
 "
     );
-    let turn = Host::new(&steering).at(0);
+    let mut host = Host::new(&steering);
+    let turn = host.at(0);
+    // No room is made for so many processes.
+    let calls = host.library.calls();
+    let lists = calls
+        .iter()
+        .filter(|call| call.contains("RunningProcesses"));
+    assert_eq!(lists.count(), 2);
     let mut gpu = Gpu::new("0".parse().unwrap(), None);
     gpu.memory_total_bytes = Some(1000);
     gpu.power_limit_watts = Some(250.0);
