@@ -27,7 +27,7 @@ use hostbus_wire::Name;
 use hostbus_wire::sample::Gpu;
 
 use super::pci;
-use crate::collectors::{Pass, Presence};
+use crate::collectors::{Pass, Presence, attribute};
 use crate::events;
 use crate::rates::percent;
 use crate::selection::Selection;
@@ -145,8 +145,9 @@ impl Card {
     }
 
     fn read(&self) -> Gpu {
-        let of_device = |file: &str| number(&self.device.join(file));
-        let sensor = |file: &str| number(&self.sensors.as_ref()?.join(file));
+        let count = |number: i64| u64::try_from(number).ok();
+        let of_device = |file: &str| attribute::number(&self.device.join(file)).and_then(count);
+        let sensor = |file: &str| attribute::number(&self.sensors.as_ref()?.join(file));
         let scaled = |file: &str, unit: f64| sensor(file).map(|value| value as f64 / unit);
         let mut gpu = Gpu::new(self.name.clone(), self.model.clone());
         let share = |value: Option<u64>| value.filter(|value| *value <= 100).map(|it| it as f64);
@@ -160,8 +161,9 @@ impl Card {
         gpu.temperature_celsius = scaled("temp1_input", 1e3);
         gpu.power_watts = scaled("power1_average", 1e6).or_else(|| scaled("power1_input", 1e6));
         gpu.power_limit_watts = scaled("power1_cap", 1e6);
-        let turning = || percent(sensor("fan1_input")?, sensor("fan1_max")?);
-        gpu.fan_percent = turning().or_else(|| percent(sensor("pwm1")?, 255));
+        let fan = |file: &str| sensor(file).and_then(count);
+        let turning = || percent(fan("fan1_input")?, fan("fan1_max")?);
+        gpu.fan_percent = turning().or_else(|| percent(fan("pwm1")?, 255));
         gpu.clock_mhz = scaled("freq1_input", 1e6);
         gpu.memory_clock_mhz = scaled("freq2_input", 1e6);
         gpu
@@ -170,20 +172,13 @@ impl Card {
 
 /// The name that the board has of itself, or the numbers of its vendor and kind.
 fn model(device: &Path) -> Option<Name> {
-    let text = |file: &str| {
-        let text = fs::read_to_string(device.join(file)).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    };
+    let text = |file: &str| attribute::text(&device.join(file));
     let numbers = || {
         let (vendor, kind) = (text("vendor")?, text("device")?);
         let hex = |text: &str| text.trim_start_matches("0x").to_owned();
         Some(format!("{}:{}", hex(&vendor), hex(&kind)))
     };
     text("product_name").or_else(numbers)?.parse().ok()
-}
-
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

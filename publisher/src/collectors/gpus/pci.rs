@@ -12,6 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::collectors::attribute;
+
 const NVIDIA: &str = "0x10de";
 const DISPLAY: &str = "0x03";
 /// Where an NVIDIA driver works without a PCI device that the kernel shows: in a container whose
@@ -95,7 +97,7 @@ impl Pci {
             .flatten()
             .collect();
         let says = |folder: &Path, file: &str, what: &str| {
-            fs::read_to_string(folder.join(file)).is_ok_and(|text| text.starts_with(what))
+            attribute::text(&folder.join(file)).is_some_and(|text| text.starts_with(what))
         };
         let slots: Vec<Slot> = devices
             .iter()
@@ -124,8 +126,7 @@ impl Pci {
     pub(super) fn has_slept(&self, slot: &Option<Slot>) -> bool {
         let Some(slot) = slot else { return false };
         let path = format!("{slot}/power/runtime_suspended_time");
-        let time = fs::read(self.folder.join(path));
-        time.is_ok_and(|time| !time.starts_with(b"0"))
+        attribute::number(&self.folder.join(path)).is_some_and(|milliseconds| milliseconds > 0)
     }
 
     /// Whether the kernel has taken a device's power, which a question would bring back.
@@ -137,8 +138,7 @@ impl Pci {
 
 /// Whether the kernel has taken the power of the device with this folder in `/sys`.
 pub(super) fn is_asleep(device: &Path) -> bool {
-    let status = fs::read(device.join("power/runtime_status"));
-    status.is_ok_and(|status| status.starts_with(b"suspended"))
+    attribute::text(&device.join("power/runtime_status")).is_some_and(|it| it == "suspended")
 }
 
 #[cfg(test)]
