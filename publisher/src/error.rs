@@ -19,6 +19,15 @@ pub enum Error {
         /// What was given.
         value: f64,
     },
+    /// Where NVIDIA's library is, is not said in full.
+    #[error(
+        "bad value `{}` for publisher.collectors.gpus.library: expected an absolute path",
+        path.display()
+    )]
+    GpuLibrary {
+        /// What was given.
+        path: PathBuf,
+    },
     /// A limit of the outbox is out of range.
     #[error("bad value `{value}` for publisher.outbox.{key}: expected {expected}")]
     Outbox {

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use hostbus_wire::Scalar;
 use hostbus_wire::committed::Committed;
 use hostbus_wire::event::{Event, Severity};
+use hostbus_wire::{Name, Scalar};
 
 /// How many events wait for a connection. When it is full the oldest goes.
 const MAX_WAITING: usize = 64;
@@ -131,6 +131,34 @@ pub(crate) fn mains_back(ts: u64) -> Event {
         "the mains are back".to_owned(),
         [],
     )
+}
+
+/// `xid` is NVIDIA's code of the error that went before, where it is known.
+pub(crate) fn gpu_lost(ts: u64, gpu: &Name, reason: &str, xid: Option<u64>) -> Event {
+    let of_xid = xid.map_or(String::new(), |xid| format!(" (Xid {xid})"));
+    let message = format!("GPU {} {reason}{of_xid}", gpu.as_str());
+    let details = [("gpu", text(gpu.as_str())), ("reason", text(reason))];
+    let mut event = event(ts, "gpu-lost", Severity::Error, message, details);
+    if let Some(xid) = xid {
+        event.details.insert("xid".to_owned(), Scalar::Integer(xid));
+    }
+    event
+}
+
+pub(crate) fn gpu_back(ts: u64, gpu: &Name) -> Event {
+    let message = format!("GPU {} works again", gpu.as_str());
+    let details = [("gpu", text(gpu.as_str()))];
+    event(ts, "gpu-back", Severity::Info, message, details)
+}
+
+/// A critical error that the GPU survived.
+pub(crate) fn gpu_xid(ts: u64, gpu: &Name, xid: u64) -> Event {
+    let message = format!(
+        "the NVIDIA driver tells of a critical error of GPU {}: Xid {xid}",
+        gpu.as_str()
+    );
+    let details = [("gpu", text(gpu.as_str())), ("xid", Scalar::Integer(xid))];
+    event(ts, "gpu-xid", Severity::Warning, message, details)
 }
 
 #[cfg(test)]

@@ -106,12 +106,16 @@ pub(super) fn port(listen: SocketAddr) -> Finding {
 }
 
 /// Can NVIDIA GPUs be read?
-pub(super) fn gpu_library() -> Finding {
+pub(super) fn gpu_library(settings: &Settings) -> Finding {
     let check = "gpu";
     let devices = (0..16)
         .filter(|n| Path::new(&format!("/dev/nvidia{n}")).exists())
         .count();
-    match (hostbus_publisher::collectors::driver_version(), devices) {
+    let library = settings.publisher.collectors.gpus.library.as_deref();
+    match (
+        hostbus_publisher::collectors::driver_version(library),
+        devices,
+    ) {
         (Ok(version), _) => Finding::ok(check, format!("NVIDIA driver {version}")),
         (Err(_), 0) => Finding::ok(check, "no NVIDIA device, no GPU section"),
         (Err(error), devices) => Finding::warning(

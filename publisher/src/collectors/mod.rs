@@ -11,7 +11,7 @@
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
 //! | `networks` | `networks` | `/proc/net/dev` |
-//! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time |
+//! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time; AMD's files in `/sys/class/drm` |
 //! | `sensors` | `sensors`, `fans`, `voltages` | `/sys/class/hwmon` |
 //! | `power_supplies` | `power_supplies` | `/sys/class/power_supply` |
 //!
@@ -42,7 +42,7 @@ use crate::error::{CollectorError, Error};
 
 pub use disks::DisksConfig;
 pub use filesystems::FilesystemsConfig;
-pub use gpus::driver_version;
+pub use gpus::{GpusConfig, driver_version};
 pub use networks::NetworksConfig;
 pub use power_supplies::PowerSuppliesConfig;
 pub use sensors::SensorsConfig;
@@ -131,7 +131,7 @@ pub(crate) const ALL: [Entry; 9] = [
     entry!(filesystems, filesystems::Filesystems::new),
     entry!(disks, disks::Disks::new),
     entry!(networks, networks::Networks::new),
-    entry!(gpus, |_| gpus::Gpus::default()),
+    entry!(gpus, gpus::Gpus::new),
     entry!(sensors, sensors::Sensors::new),
     entry!(power_supplies, power_supplies::PowerSupplies::new),
 ];
@@ -153,7 +153,7 @@ pub struct CollectorsConfig {
     /// Network interfaces.
     pub networks: NetworksConfig,
     /// Graphics processors.
-    pub gpus: PlainConfig,
+    pub gpus: GpusConfig,
     /// Temperatures, fans and voltages.
     pub sensors: SensorsConfig,
     /// Batteries and mains.
@@ -207,7 +207,7 @@ impl CollectorsConfig {
                 return Err(Error::Interval { key, value });
             }
         }
-        Ok(())
+        self.gpus.check()
     }
 
     /// Every collector's name, and whether it is on.

@@ -88,7 +88,12 @@ static MOODY: [Entry; 3] = [
     },
     Entry {
         name: "off",
-        public: |config| public(&mut config.gpus),
+        public: |config| Public {
+            enabled: &mut config.gpus.enabled,
+            interval_seconds: &mut config.gpus.interval_seconds,
+            include: None,
+            exclude: None,
+        },
         make: |_| Box::new(Steady),
         same: |one, other| one.gpus == other.gpus,
     },
