@@ -1,0 +1,165 @@
+//! Filesystems on a real kernel, in a namespace of mounts of our own: one that never answers, and
+//! ten thousand of them.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hostbus_publisher::collectors::FilesystemsConfig;
+use hostbus_publisher::{CollectorState, Config, once};
+use rustix::mount::{MountFlags, mount};
+
+/// Set for the process that has mounts of its own.
+const INSIDE: &str = "HOSTBUS_TEST_PRIVATE_MOUNTS";
+/// The numbers of a real container host, and more.
+const MANY: usize = 10_000;
+
+/// Runs the test `name` again in a process whose mounts nobody else sees. Returns whether this is
+/// that process.
+fn inside(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private"]);
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let status = unshare
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare is needed for this test: apt-get install util-linux");
+    assert!(
+        status.success(),
+        "{name} failed in a namespace of its own, which needs root or user namespaces: {status}"
+    );
+    false
+}
+
+/// Only the filesystems of the default, with what is mounted in `folder` besides.
+fn config(folder: &Path) -> Config {
+    let mut config = Config::default();
+    config.collectors.filesystems = FilesystemsConfig {
+        include: vec![format!("{}/*", folder.display())],
+        exclude_kinds: Vec::new(),
+        ..FilesystemsConfig::default()
+    };
+    config
+}
+
+fn mount_memory(at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    mount("test", at, "tmpfs", MountFlags::empty(), Some(c"size=64k")).unwrap();
+}
+
+/// Mounts a filesystem whose server never says a word. It hangs until the file is dropped.
+fn mount_silence(at: &Path) -> File {
+    fs::create_dir_all(at).unwrap();
+    let server = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .expect("FUSE is needed for this test: modprobe fuse");
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={}",
+        server.as_raw_fd(),
+        user.as_raw(),
+        group.as_raw()
+    );
+    let options = CString::new(options).unwrap();
+    mount("silence", at, "fuse", MountFlags::empty(), Some(&*options)).unwrap();
+    server
+}
+
+#[test]
+fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() {
+    if !inside("a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    mount_memory(&folder.path().join("well"));
+    let silent = folder.path().join("silent");
+    let server = mount_silence(&silent);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // Long enough apart for it to be worth telling.
+    let apart = Duration::from_secs(6);
+    let began = Instant::now();
+    let (sample, collectors) = runtime
+        .block_on(once(&config(folder.path()), apart))
+        .unwrap();
+    let took = began.elapsed();
+    assert!(took < apart + Duration::from_secs(5), "{took:?}");
+    let names: Vec<&str> = sample.filesystems.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(names, [folder.path().join("well").to_str().unwrap()]);
+    // The rest of the sample is there.
+    assert!(sample.cpu.is_some() && sample.memory.is_some());
+    let report = collectors.iter().find(|c| c.name == "filesystems").unwrap();
+    let CollectorState::Failed(why) = &report.state else {
+        panic!("{report:?}");
+    };
+    let expected = format!("the filesystem at {} does not answer", silent.display());
+    assert_eq!(*why, expected);
+    // Now the kernel tells who waits that the server is gone.
+    drop(server);
+}
+
+#[test]
+fn ten_thousand_mounts_are_read_at_a_small_cost() {
+    if !inside("ten_thousand_mounts_are_read_at_a_small_cost") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let all = folder.path().join("all");
+    mount_memory(&all.join("first"));
+    for number in 1..MANY {
+        mount_memory(&all.join(number.to_string()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // The second of two readings, with one more mount between them or none.
+    let second = |config: &Config, more: Option<&Path>| {
+        let reading = once(config, Duration::from_millis(500));
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            more.into_iter().for_each(mount_memory);
+        };
+        let (read, ()) = runtime.block_on(async { tokio::join!(reading, meanwhile) });
+        let (sample, collectors) = read.unwrap();
+        let report = collectors.into_iter().find(|c| c.name == "filesystems");
+        let cost = report.unwrap().cost.unwrap();
+        let points = sample.filesystems.into_iter().map(|f| f.name.to_string());
+        let points: Vec<String> = points.collect();
+        println!("{} of {MANY}: {cost:?}", points.len());
+        (points, cost.cpu)
+    };
+    // By default none of them holds data. Nothing changed: the table is not read again.
+    let (points, cost) = second(&Config::default(), None);
+    assert!(points.iter().all(|p| !p.starts_with(all.to_str().unwrap())));
+    assert!(cost < Duration::from_millis(5), "{cost:?}");
+    // As many as a sample has room for.
+    let (points, cost) = second(&config(folder.path()), None);
+    assert_eq!(points.len(), 256);
+    assert!(cost < Duration::from_millis(20), "{cost:?}");
+    // A change is seen.
+    let late = folder.path().join("late");
+    let (points, cost) = second(&config(folder.path()), Some(&late));
+    assert!(points.iter().any(|p| Path::new(p) == late), "{points:?}");
+    assert!(cost < Duration::from_millis(500), "{cost:?}");
+    let (_, cost) = second(&Config::default(), Some(&folder.path().join("later")));
+    assert!(cost < Duration::from_millis(500), "{cost:?}");
+}
