@@ -179,6 +179,17 @@ pub(crate) fn filesystems_left_out(ts: u64, taken: usize, left_out: usize) -> Ev
     )
 }
 
+/// The link of a network interface that came up or went down.
+pub(crate) fn link_flips(ts: u64, interface: &str, up: bool) -> Event {
+    let (kind, severity, way) = if up {
+        ("link-up", Severity::Info, "up")
+    } else {
+        ("link-down", Severity::Warning, "down")
+    };
+    let message = format!("the link of {interface} is {way}");
+    event(ts, kind, severity, message, [("name", text(interface))])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
