@@ -4,45 +4,22 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+mod namespace;
+
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hostbus_publisher::collectors::FilesystemsConfig;
 use hostbus_publisher::{CollectorState, Config, once};
 use rustix::mount::{MountFlags, mount};
 
-/// Set for the process that has mounts of its own.
-const INSIDE: &str = "HOSTBUS_TEST_PRIVATE_MOUNTS";
+/// Mounts that nobody else sees.
+const OWN_MOUNTS: [&str; 3] = ["--mount", "--propagation", "private"];
 /// The numbers of a real container host, and more.
 const MANY: usize = 10_000;
-
-/// Runs the test `name` again in a process whose mounts nobody else sees. Returns whether this is
-/// that process.
-fn inside(name: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "private"]);
-    if !rustix::process::geteuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let status = unshare
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare is needed for this test: apt-get install util-linux");
-    assert!(
-        status.success(),
-        "{name} failed in a namespace of its own, which needs root or user namespaces: {status}"
-    );
-    false
-}
 
 /// Only the filesystems of the default, with what is mounted in `folder` besides.
 fn config(folder: &Path) -> Config {
@@ -82,7 +59,8 @@ fn mount_silence(at: &Path) -> File {
 
 #[test]
 fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() {
-    if !inside("a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing") {
+    let name = "a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing";
+    if !namespace::inside(name, &OWN_MOUNTS) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +96,8 @@ fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() 
 
 #[test]
 fn ten_thousand_mounts_are_read_at_a_small_cost() {
-    if !inside("ten_thousand_mounts_are_read_at_a_small_cost") {
+    let name = "ten_thousand_mounts_are_read_at_a_small_cost";
+    if !namespace::inside(name, &OWN_MOUNTS) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -33,7 +33,8 @@ pub fn hostname() -> Option<String> {
 
 /// What this host is. `collectors` tells the state of each collector. The number of the run is not
 /// known here.
-pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
+#[must_use]
+pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
     let root = Path::new("/");
     let processor = CpuInfo::read(root);
     let units = all_fields()
@@ -70,10 +71,8 @@ pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration) -> 
 
 fn memory_bytes() -> Option<u64> {
     let host = rustix::system::sysinfo();
-    let bytes = u64::try_from(host.totalram).ok()?;
-    bytes
-        .checked_mul(u64::from(host.mem_unit))
-        .filter(|bytes| *bytes > 0)
+    let bytes = u128::from(host.totalram) * u128::from(host.mem_unit);
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
 /// Cuts texts, and then what a host may have too much of, always from the longest list.
