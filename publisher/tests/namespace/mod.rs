@@ -7,7 +7,7 @@ const INSIDE: &str = "HOSTBUS_TEST_INSIDE";
 
 /// Runs the test `name` again under `unshare` with `kinds`. Returns whether this is that process;
 /// in the other one the test is over.
-pub fn inside(name: &str, kinds: &[&str]) -> bool {
+pub(crate) fn inside(name: &str, kinds: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }

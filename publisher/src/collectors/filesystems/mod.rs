@@ -5,6 +5,7 @@
 //! other. It is left out until it answers, and told about.
 
 mod mounts;
+mod table;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use self::mounts::{MAX_FILESYSTEMS, MOUNTS, Mount, Mounts, Table};
+use self::mounts::{MAX_FILESYSTEMS, Mount, Mounts};
+use self::table::{MOUNTS, Table};
 use super::{Collector, Pass, Presence, Public};
 use crate::errands::{Errands, Threads};
 use crate::error::CollectorError;

@@ -1,4 +1,5 @@
-//! The table of mounts: which filesystems are worth a question, and which may not answer it.
+//! The lines of the table of mounts: which filesystems are worth a question, and which may not
+//! answer it.
 //!
 //! ```text
 //! 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
@@ -8,18 +9,10 @@
 //! thousand lines.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{self, BufRead};
 
 use super::FilesystemsConfig;
 use crate::selection::{Selection, globs};
-
-pub(super) const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// Kinds whose data is on another machine, or in a process that may not answer.
 const NETWORK_KINDS: [&str; 26] = [
@@ -52,12 +45,6 @@ const NETWORK_KINDS: [&str; 26] = [
 ];
 /// A disk of this host behind a process, which may not answer either.
 const LOCAL_PROCESS_KIND: &str = "fuseblk";
-/// A small table is read each time, and what the kernel itself made read-only shows at once. A
-/// larger one, which takes the kernel milliseconds to write, is read when it changed and now and
-/// then.
-const SMALL_BYTES: usize = 32 * 1024;
-const REREAD_LARGE_AFTER: Duration = Duration::from_secs(60);
-
 /// The most filesystems of one sample: they must leave room for everything else.
 pub(super) const MAX_FILESYSTEMS: usize = 256;
 
@@ -68,8 +55,6 @@ pub(super) struct Mounts {
     pub(super) taken: Vec<Mount>,
     /// How many are left out because there are too many.
     pub(super) left_out: usize,
-    /// The length of the table.
-    bytes: usize,
 }
 
 /// One mount that is taken.
@@ -123,54 +108,6 @@ impl Choice {
     }
 }
 
-/// The table, read again when there is reason to.
-pub(super) struct Table {
-    choice: Choice,
-    file: Option<File>,
-    read_at: Option<Instant>,
-    mounts: Arc<Mounts>,
-}
-
-impl Table {
-    pub(super) fn new(config: &FilesystemsConfig) -> Self {
-        Self {
-            choice: Choice::new(config),
-            file: None,
-            read_at: None,
-            mounts: Arc::default(),
-        }
-    }
-
-    /// The table as it is now, or was a short while ago.
-    pub(super) fn read(&mut self, now: Instant) -> io::Result<Arc<Mounts>> {
-        let changed = self.changed();
-        let old = self.read_at.is_none_or(|at| {
-            self.mounts.bytes <= SMALL_BYTES
-                || now.saturating_duration_since(at) >= REREAD_LARGE_AFTER
-        });
-        if changed || old {
-            // Opened anew: what changes from here on shows in the next poll.
-            let file = File::open(MOUNTS)?;
-            self.mounts = Arc::new(take(BufReader::new(&file), &self.choice)?);
-            self.file = (self.mounts.bytes > SMALL_BYTES).then_some(file);
-            self.read_at = Some(now);
-        }
-        Ok(Arc::clone(&self.mounts))
-    }
-
-    /// Whether something was mounted or unmounted since the table was read. A filesystem that the
-    /// kernel made read-only is no such change.
-    fn changed(&self) -> bool {
-        let Some(file) = &self.file else { return true };
-        let mut asked = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::PRI)];
-        let at_once = Timespec::default();
-        poll(&mut asked, Some(&at_once)).is_err()
-            || asked[0]
-                .revents()
-                .intersects(PollFlags::PRI | PollFlags::ERR)
-    }
-}
-
 /// The mounts that are taken. Lines that can't be understood are left out.
 ///
 /// The last one at each point counts: it hides those below. Each device stands there once, with
@@ -182,14 +119,12 @@ pub(super) fn take(mut table: impl BufRead, choice: &Choice) -> io::Result<Mount
     // Points with all below them that may hang, and those that an automounter lets go when nobody
     // asks.
     let (mut hanging, mut automatic) = (Vec::new(), Vec::new());
-    let (mut line, mut bytes) = (Vec::new(), 0);
+    let mut line = Vec::new();
     loop {
         line.clear();
-        let read = table.read_until(b'\n', &mut line)?;
-        if read == 0 {
+        if table.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        bytes += read;
         let text = String::from_utf8_lossy(&line);
         let Some(row) = Row::parse(text.trim_end_matches('\n')) else {
             continue;
@@ -238,11 +173,7 @@ pub(super) fn take(mut table: impl BufRead, choice: &Choice) -> io::Result<Mount
         mount.may_hang = hanging.iter().any(|point| is_within(&mount.point, point));
     }
     taken.sort_unstable_by(|a, b| a.point.cmp(&b.point));
-    Ok(Mounts {
-        taken,
-        left_out,
-        bytes,
-    })
+    Ok(Mounts { taken, left_out })
 }
 
 /// One line of the table.
@@ -333,10 +264,10 @@ fn unescape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const TABLE: &str = "\
+    pub(in super::super) const TABLE: &str = "\
 22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 28 27 254:16 / /mnt/Et\\303\\251\\0401 rw - xfs /dev/vdb rw
@@ -480,6 +411,6 @@ broken line
         }
         let config = FilesystemsConfig::default();
         let mounts = take(table.as_bytes(), &Choice::new(&config)).unwrap();
-        assert_eq!((mounts.bytes, mounts.taken.len()), (table.len(), 6));
+        assert_eq!(mounts.taken.len(), 6);
     }
 }
