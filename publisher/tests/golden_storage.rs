@@ -55,13 +55,15 @@ fn only(change: impl Fn(&mut CollectorsConfig)) -> Config {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
 /// A sample from two readings `apart`, with `meanwhile` after the first one. Returns how long it
 /// took from the first to the last moment.
 fn sample(config: &Config, apart: Duration, meanwhile: impl FnOnce()) -> (Sample, Duration) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let began = Instant::now();
     let (read, ()) = runtime.block_on(async {
         let work = async {

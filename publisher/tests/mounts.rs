@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hostbus_publisher::collectors::FilesystemsConfig;
 use hostbus_publisher::{CollectorState, Config, once};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_remount};
 
 /// Mounts that nobody else sees.
 const OWN_MOUNTS: [&str; 3] = ["--mount", "--propagation", "private"];
@@ -30,6 +30,11 @@ fn config(folder: &Path) -> Config {
         ..FilesystemsConfig::default()
     };
     config
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
 }
 
 fn mount_memory(at: &Path) {
@@ -68,10 +73,7 @@ fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() 
     let silent = folder.path().join("silent");
     let server = mount_silence(&silent);
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     // Long enough apart for it to be worth telling.
     let apart = Duration::from_secs(6);
     let began = Instant::now();
@@ -106,10 +108,7 @@ fn ten_thousand_mounts_are_read_at_a_small_cost() {
     for number in 1..MANY {
         mount_memory(&all.join(number.to_string()));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     // The second of two readings, with one more mount between them or none.
     let second = |config: &Config, more: Option<&Path>| {
         let reading = once(config, Duration::from_millis(500));
@@ -141,4 +140,25 @@ fn ten_thousand_mounts_are_read_at_a_small_cost() {
     assert!(cost < Duration::from_millis(500), "{cost:?}");
     let (_, cost) = second(&Config::default(), Some(&folder.path().join("later")));
     assert!(cost < Duration::from_millis(500), "{cost:?}");
+}
+
+#[test]
+fn read_only_is_said_of_a_filesystem_and_not_of_a_mount_of_it() {
+    let name = "read_only_is_said_of_a_filesystem_and_not_of_a_mount_of_it";
+    if !namespace::inside(name, &OWN_MOUNTS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let points = ["a-writable", "b-mount", "c-filesystem"].map(|name| folder.path().join(name));
+    points.iter().for_each(|point| mount_memory(point));
+    // What a service manager does to shut a service in.
+    let shut_in = MountFlags::BIND | MountFlags::RDONLY;
+    mount_remount(&points[1], shut_in, c"").unwrap();
+    mount_remount(&points[2], MountFlags::RDONLY, c"").unwrap();
+    let runtime = runtime();
+    let config = config(folder.path());
+    let reading = once(&config, Duration::from_millis(20));
+    let (sample, _) = runtime.block_on(reading).unwrap();
+    let found: Vec<_> = sample.filesystems.iter().map(|f| f.read_only).collect();
+    assert_eq!(found, [Some(0), Some(0), Some(1)]);
 }

@@ -19,6 +19,7 @@ use hostbus_wire::sample::all_fields;
 use sysinfo::System;
 
 use self::processor::CpuInfo;
+use crate::collectors::memory;
 
 /// The largest inventory: it stands retained on the bus, once for each host.
 const MAX_BYTES: usize = 16 * 1024;
@@ -54,7 +55,7 @@ pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
         cpu_cores: processor.cores(root),
         cpu_physical_cores: processor::physical_cores(root),
         cpu_model: processor.model,
-        memory_bytes: memory_bytes(),
+        memory_bytes: memory::read().ok().and_then(|memory| memory.total_bytes),
         memory_modules: memory_modules::memory_modules(root),
         disks: devices::disks(root),
         networks: devices::interfaces(root, &devices::addresses()),
@@ -67,12 +68,6 @@ pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
     };
     fit(&mut info);
     info
-}
-
-fn memory_bytes() -> Option<u64> {
-    let host = rustix::system::sysinfo();
-    let bytes = u128::from(host.totalram) * u128::from(host.mem_unit);
-    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
 /// Cuts texts, and then what a host may have too much of, always from the longest list.

@@ -1,8 +1,9 @@
 //! Whether an interface can carry traffic, and how much: `/sys/class/net/<interface>`.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use crate::collectors::attribute;
 
 /// Some drivers ask their hardware, under a lock that all of networking waits for.
 const SPEED_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -29,7 +30,7 @@ impl Link {
         now: Instant,
     ) -> Option<bool> {
         let folder = classes.join(interface);
-        let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let read = |file: &str| attribute::text(&folder.join(file));
         let before = self.up;
         self.up = read("operstate").and_then(|state| is_up(&state, || read("carrier")));
         let old = self.speed_read_at.is_none_or(|at| {
@@ -47,9 +48,9 @@ impl Link {
 
 /// RFC 2863's states. Tunnels and loopback do not keep one, and have a carrier or none.
 fn is_up(state: &str, carrier: impl FnOnce() -> Option<String>) -> Option<bool> {
-    match state.trim() {
+    match state {
         "up" => Some(true),
-        "unknown" => Some(carrier().is_some_and(|carrier| carrier.trim() == "1")),
+        "unknown" => Some(carrier().is_some_and(|carrier| carrier == "1")),
         "down" | "lowerlayerdown" | "dormant" | "notpresent" | "testing" => Some(false),
         _ => None,
     }
@@ -57,13 +58,15 @@ fn is_up(state: &str, carrier: impl FnOnce() -> Option<String>) -> Option<bool> 
 
 /// The file holds Mbit/s. Unknown is -1, which older kernels cut to 32 or 16 bits.
 fn bits_per_second(mbits: &str) -> Option<u64> {
-    let mbits: u64 = mbits.trim().parse().ok()?;
+    let mbits: u64 = mbits.parse().ok()?;
     let known = mbits != 0 && mbits != u64::from(u16::MAX) && mbits < u64::from(u32::MAX);
     known.then_some(mbits * 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -72,22 +75,22 @@ mod tests {
             let found = is_up(state, || carrier.map(str::to_owned));
             assert_eq!(found, up, "{state} {carrier:?}");
         };
-        check("up\n", None, Some(true));
-        check("down\n", Some("1\n"), Some(false));
-        check("dormant\n", Some("1\n"), Some(false));
-        check("lowerlayerdown\n", None, Some(false));
+        check("up", None, Some(true));
+        check("down", Some("1"), Some(false));
+        check("dormant", Some("1"), Some(false));
+        check("lowerlayerdown", None, Some(false));
         // A tunnel, or loopback: up with a carrier; set down it tells none.
-        check("unknown\n", Some("1\n"), Some(true));
-        check("unknown\n", Some("0\n"), Some(false));
-        check("unknown\n", None, Some(false));
+        check("unknown", Some("1"), Some(true));
+        check("unknown", Some("0"), Some(false));
+        check("unknown", None, Some(false));
         check("", None, None);
     }
 
     #[test]
     fn an_unknown_speed_is_absent_in_each_of_its_disguises() {
-        assert_eq!(bits_per_second("1000\n"), Some(1_000_000_000));
-        assert_eq!(bits_per_second("400000\n"), Some(400_000_000_000));
-        for unknown in ["-1\n", "0\n", "65535\n", "4294967295\n", "", "?\n"] {
+        assert_eq!(bits_per_second("1000"), Some(1_000_000_000));
+        assert_eq!(bits_per_second("400000"), Some(400_000_000_000));
+        for unknown in ["-1", "0", "65535", "4294967295", "", "?"] {
             assert_eq!(bits_per_second(unknown), None, "{unknown}");
         }
     }
