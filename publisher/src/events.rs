@@ -1,6 +1,7 @@
 //! What a publisher tells on `events`, and the queue of what could not be sent yet.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hostbus_wire::committed::Committed;
 use hostbus_wire::event::{Event, Severity};
@@ -159,6 +160,62 @@ pub(crate) fn gpu_xid(ts: u64, gpu: &Name, xid: u64) -> Event {
     );
     let details = [("gpu", text(gpu.as_str())), ("xid", Scalar::Integer(xid))];
     event(ts, "gpu-xid", Severity::Warning, message, details)
+}
+
+pub(crate) fn filesystem_hangs(ts: u64, point: &str, silence: Duration) -> Event {
+    let seconds = silence.as_secs();
+    let message = format!("the filesystem at {point} does not answer for {seconds} s");
+    let details = [("name", text(point)), ("seconds", Scalar::Integer(seconds))];
+    event(ts, "filesystem-hangs", Severity::Warning, message, details)
+}
+
+pub(crate) fn filesystem_answers(ts: u64, point: &str, silence: Duration) -> Event {
+    let seconds = silence.as_secs();
+    let message = format!("the filesystem at {point} answers again, after {seconds} s");
+    let details = [("name", text(point)), ("seconds", Scalar::Integer(seconds))];
+    event(ts, "filesystem-answers", Severity::Info, message, details)
+}
+
+/// A filesystem that became read-only, or no longer is.
+pub(crate) fn filesystem_flips(ts: u64, point: &str, read_only: bool) -> Event {
+    let details = [("name", text(point))];
+    if read_only {
+        let message = format!("the filesystem at {point} is read-only now");
+        event(
+            ts,
+            "filesystem-read-only",
+            Severity::Error,
+            message,
+            details,
+        )
+    } else {
+        let message = format!("the filesystem at {point} can be written to again");
+        event(ts, "filesystem-writable", Severity::Info, message, details)
+    }
+}
+
+pub(crate) fn filesystems_left_out(ts: u64, taken: usize, left_out: usize) -> Event {
+    let message =
+        format!("there are too many filesystems: {taken} are taken, {left_out} are left out");
+    let details = [("left_out", Scalar::Integer(left_out as u64))];
+    event(
+        ts,
+        "filesystems-left-out",
+        Severity::Warning,
+        message,
+        details,
+    )
+}
+
+/// The link of a network interface that came up or went down.
+pub(crate) fn link_flips(ts: u64, interface: &str, up: bool) -> Event {
+    let (kind, severity, way) = if up {
+        ("link-up", Severity::Info, "up")
+    } else {
+        ("link-down", Severity::Warning, "down")
+    };
+    let message = format!("the link of {interface} is {way}");
+    event(ts, kind, severity, message, [("name", text(interface))])
 }
 
 #[cfg(test)]

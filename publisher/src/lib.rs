@@ -6,6 +6,7 @@
 //! | [`collectors`] | what is read: one file a kind of vital sign |
 //! | `selection`, `rates` | which instances are taken; what two readings of a counter say |
 //! | `sampler`, `timeline` | one pass over the collectors that are due; the time a sample carries |
+//! | `errands` | questions that may hang, each on a thread that is given up with it |
 //! | `lane` | the thread on which collectors are asked, and what becomes of it when one hangs |
 //! | `schedule`, `timetable`, `tuning` | when passes are made, of which collectors, by what settings |
 //! | [`outbox`] | what is kept until the ingester's mark covers it, and what is sent next |
@@ -19,6 +20,7 @@
 
 pub mod collectors;
 pub mod config;
+mod errands;
 pub mod error;
 mod events;
 pub mod handle;

@@ -13,6 +13,7 @@
 //! | [`site`] | a `hostbus up` |
 //! | [`pipeline`] | broker, ingester and publisher as separate processes |
 //! | [`mosquitto`] | mosquitto's clients |
+//! | [`proxy`] | a network that can be cut |
 //! | [`simulated`] | a publisher whose samples the test chooses |
 //! | [`python`] | scripts with other libraries for CBOR, MQTT and YAML |
 //!
@@ -26,6 +27,7 @@ pub mod loopback;
 pub mod mosquitto;
 pub mod pipeline;
 pub mod poll;
+pub mod proxy;
 pub mod python;
 pub mod redis_server;
 pub mod service;

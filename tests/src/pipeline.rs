@@ -19,12 +19,14 @@ use crate::service::Service;
 use crate::tool;
 
 /// The users of the bus: name, role, node.
-const USERS: [(&str, &str, &str); 5] = [
+const USERS: [(&str, &str, &str); 7] = [
     ("viewer", "viewer", ""),
     ("admin", "admin", ""),
     ("ingester", "ingester", ""),
     ("home.web1", "publisher", "home.web1"),
     ("home.web2", "publisher", "home.web2"),
+    ("home.web3", "publisher", "home.web3"),
+    ("home.web4", "publisher", "home.web4"),
 ];
 
 /// A pipeline without its publisher.
@@ -72,10 +74,26 @@ impl Pipeline {
     /// The publisher of the node `web1`, not started yet.
     #[must_use]
     pub fn publisher(&self, interval_seconds: f64) -> Service {
-        let bus = bus_section(&self.folder, self.address, "home.web1");
-        let settings =
-            format!("{bus}\n[publisher]\nnode = \"web1\"\ninterval_seconds = {interval_seconds}\n");
-        let settings = self.folder.write("publisher.toml", &settings);
+        self.publisher_of("web1", self.address, interval_seconds, "")
+    }
+
+    /// The publisher of one of the nodes `web1` to `web4`, not started yet, which finds the bus at
+    /// `address` and has `more` settings, in TOML.
+    #[must_use]
+    pub fn publisher_of(
+        &self,
+        node: &str,
+        address: SocketAddr,
+        interval_seconds: f64,
+        more: &str,
+    ) -> Service {
+        let bus = bus_section(&self.folder, address, &format!("home.{node}"));
+        let settings = format!(
+            "{bus}\n[publisher]\nnode = \"{node}\"\ninterval_seconds = {interval_seconds}\n{more}"
+        );
+        let settings = self
+            .folder
+            .write(&format!("publisher-{node}.toml"), &settings);
         service(&self.folder, "hostbus-publisher", &settings)
     }
 

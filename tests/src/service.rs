@@ -39,7 +39,7 @@ pub struct Finished {
 
 impl Service {
     /// The program at `path`, with its files in `folder`. It sees none of this process's hostbus
-    /// settings, and has `folder` as its home.
+    /// settings, and has `folder` as its home and for its state.
     #[must_use]
     pub fn new(name: &str, path: &Path, folder: &Path) -> Self {
         let mut command = Command::new(path);
@@ -50,6 +50,7 @@ impl Service {
         }
         command
             .env("HOME", folder)
+            .env("STATE_DIRECTORY", folder)
             .env_remove("XDG_DATA_HOME")
             .current_dir(folder);
         static NEXT: AtomicU32 = AtomicU32::new(1);

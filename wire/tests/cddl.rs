@@ -12,7 +12,7 @@ use hostbus_wire::control::{Command, ConfigDesired, ConfigReported, Reply};
 use hostbus_wire::details::Details;
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::{Health, HealthState};
-use hostbus_wire::info::Info;
+use hostbus_wire::info::{DiskInfo, Info, InterfaceInfo, MemoryModule};
 use hostbus_wire::sample::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
     Voltage, all_fields,
@@ -131,9 +131,40 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                 os: Some(text()),
                 kernel: Some(text()),
                 arch: Some(text()),
+                virtualization: Some(text()),
+                container: Some(text()),
                 cpu_model: Some(text()),
                 cpu_cores: Some(2),
+                cpu_physical_cores: Some(1),
                 memory_bytes: Some(1),
+                memory_modules: vec![
+                    MemoryModule {
+                        slot: Some(text()),
+                        size_bytes: Some(1),
+                        kind: Some(text()),
+                        speed_mts: Some(3200),
+                        maker: Some(text()),
+                    },
+                    MemoryModule::default(),
+                ],
+                disks: vec![
+                    DiskInfo {
+                        name: text(),
+                        model: Some(text()),
+                        size_bytes: Some(1),
+                        rotational: Some(false),
+                    },
+                    DiskInfo::default(),
+                ],
+                networks: vec![
+                    InterfaceInfo {
+                        name: text(),
+                        mac: Some(text()),
+                        addresses: vec![text()],
+                    },
+                    InterfaceInfo::default(),
+                ],
+                boot: Some(1),
                 boot_time: Some(1),
                 publisher: Some(text()),
                 interval_ms: Some(1),

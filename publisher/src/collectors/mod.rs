@@ -10,7 +10,7 @@
 //! | `pressure` | `pressure` | `/proc/pressure` |
 //! | `filesystems` | `filesystems` | `/proc/self/mountinfo`, `statvfs` |
 //! | `disks` | `disks` | `/proc/diskstats`, `/sys/block` |
-//! | `networks` | `networks` | `/proc/net/dev` |
+//! | `networks` | `networks`, `details/traffic` | `/proc/net/dev`, `/sys/class/net` |
 //! | `gpus` | `gpus` | NVIDIA's management library, loaded at run time; AMD's files in `/sys/class/drm` |
 //! | `sensors` | `sensors`, `fans`, `voltages` | `/sys/class/hwmon` |
 //! | `power_supplies` | `power_supplies` | `/sys/class/power_supply` |

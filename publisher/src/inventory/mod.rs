@@ -1,0 +1,181 @@
+//! `info`: what this host is, and what is collected here.
+//!
+//! What changes from sample to sample is not its business. It is put together seldom, reads its
+//! files in small pieces, and keeps nothing.
+
+mod devices;
+mod memory_modules;
+mod platform;
+mod processor;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use hostbus_daemon::clock;
+use hostbus_wire::codec;
+use hostbus_wire::info::Info;
+use hostbus_wire::sample::all_fields;
+use sysinfo::System;
+
+use self::processor::CpuInfo;
+use crate::collectors::memory;
+
+/// The largest inventory: it stands retained on the bus, once for each host.
+const MAX_BYTES: usize = 16 * 1024;
+/// The longest text in it.
+const MAX_TEXT_BYTES: usize = 200;
+
+/// The name this host gives itself.
+#[must_use]
+pub fn hostname() -> Option<String> {
+    System::host_name().ok()
+}
+
+/// What this host is. `collectors` tells the state of each collector. The number of the run is not
+/// known here.
+#[must_use]
+pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
+    let root = Path::new("/");
+    let processor = CpuInfo::read(root);
+    let units = all_fields()
+        .into_iter()
+        .map(|(section, field)| (format!("{section}.{}", field.name), field.unit.to_string()))
+        .collect();
+    let mut info = Info {
+        v: 1,
+        ts: clock::unix_ms(),
+        hostname: hostname(),
+        machine: platform::machine(root),
+        os: System::long_os_version().ok(),
+        kernel: System::kernel_version().ok(),
+        arch: Some(System::cpu_arch()).filter(|arch| !arch.is_empty()),
+        virtualization: platform::virtualization(root, processor.hypervisor).map(str::to_owned),
+        container: platform::container(root, |name| std::env::var(name).ok()),
+        cpu_cores: processor.cores(root),
+        cpu_physical_cores: processor::physical_cores(root),
+        cpu_model: processor.model,
+        memory_bytes: memory::read().ok().and_then(|memory| memory.total_bytes),
+        memory_modules: memory_modules::memory_modules(root),
+        disks: devices::disks(root),
+        networks: devices::interfaces(root, &devices::addresses()),
+        boot_time: System::boot_time().ok().filter(|time| *time > 0),
+        boot: None,
+        publisher: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        interval_ms: u32::try_from(interval.as_millis()).ok(),
+        collectors,
+        units,
+    };
+    fit(&mut info);
+    info
+}
+
+/// Cuts texts, and then what a host may have too much of, always from the longest list.
+fn fit(info: &mut Info) {
+    let texts = [
+        &mut info.hostname,
+        &mut info.machine,
+        &mut info.os,
+        &mut info.kernel,
+        &mut info.container,
+        &mut info.cpu_model,
+    ];
+    for text in texts.into_iter().flatten() {
+        cut(text);
+    }
+    info.collectors.values_mut().for_each(cut);
+    for module in &mut info.memory_modules {
+        let texts = [&mut module.slot, &mut module.kind, &mut module.maker];
+        texts.into_iter().flatten().for_each(cut);
+    }
+    for disk in &mut info.disks {
+        disk.model.iter_mut().for_each(cut);
+    }
+    while codec::encode(info).is_ok_and(|bytes| bytes.len() > MAX_BYTES) {
+        let most = info.networks.iter().map(|i| i.addresses.len()).max();
+        let lists = [
+            info.memory_modules.len(),
+            info.disks.len(),
+            info.networks.len(),
+            most.unwrap_or(0),
+        ];
+        // Half of it at a time: thousands of interfaces are told in a few rounds.
+        let longest = lists.into_iter().max().unwrap_or(0);
+        let keep = longest / 2;
+        if longest == 0 {
+            break;
+        }
+        if longest == lists[0] {
+            info.memory_modules.truncate(keep);
+        } else if longest == lists[1] {
+            info.disks.truncate(keep);
+        } else if longest == lists[2] {
+            info.networks.truncate(keep);
+        } else {
+            for interface in &mut info.networks {
+                interface.addresses.truncate(keep);
+            }
+        }
+    }
+}
+
+fn cut(text: &mut String) {
+    let end = (0..=MAX_TEXT_BYTES)
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(end.unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostbus_wire::info::{DiskInfo, InterfaceInfo, MemoryModule};
+
+    use super::*;
+
+    #[test]
+    fn this_host_is_described() {
+        let states = BTreeMap::from([("cpu".to_owned(), "on".to_owned())]);
+        let info = info(states, Duration::from_secs(10));
+        assert!(
+            info.hostname.is_some() && info.kernel.is_some() && info.os.is_some(),
+            "{info:?}"
+        );
+        let (logical, physical) = (info.cpu_cores.unwrap(), info.cpu_physical_cores.unwrap());
+        assert!((1..=logical).contains(&physical), "{info:?}");
+        assert!(info.memory_bytes.unwrap() > 0, "{info:?}");
+        assert_eq!(info.interval_ms, Some(10_000));
+        assert_eq!(info.units["cpu.usage_percent"], "%");
+        assert_eq!(info.collectors["cpu"], "on");
+    }
+
+    #[test]
+    fn the_largest_host_fits() {
+        let long = || Some("ü".repeat(3000));
+        let mut info = info(BTreeMap::new(), Duration::from_secs(10));
+        info.machine = long();
+        info.collectors = (0..20).map(|n| (n.to_string(), "x".repeat(4000))).collect();
+        info.memory_modules = vec![
+            MemoryModule {
+                slot: long(),
+                maker: long(),
+                ..MemoryModule::default()
+            };
+            64
+        ];
+        info.disks = vec![DiskInfo::default(); 2000];
+        let interface = InterfaceInfo {
+            name: "eth0".to_owned(),
+            mac: None,
+            addresses: vec!["2001:db8:1234:5678:9abc:def0:1234:5678".to_owned(); 500],
+        };
+        info.networks = vec![interface; 300];
+        fit(&mut info);
+        let bytes = codec::encode(&info).unwrap().len();
+        assert!((MAX_BYTES / 4..=MAX_BYTES).contains(&bytes), "{bytes}");
+        assert!(!info.networks.is_empty() && !info.disks.is_empty());
+        assert!(!info.memory_modules.is_empty() && !info.networks[0].addresses.is_empty());
+        assert_eq!(info.machine.unwrap().len(), MAX_TEXT_BYTES);
+    }
+}
