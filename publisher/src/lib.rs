@@ -46,6 +46,7 @@ pub use error::Error;
 pub use lane::Cost;
 pub use sampler::{CollectorReport, CollectorState};
 
+use outbox::Disk;
 use sampler::Sampler;
 use schedule::Taken;
 use tuning::Tuning;
@@ -61,8 +62,7 @@ const READINGS: usize = 16;
 /// `offline` is published and the connection is closed, all within some 1.5 seconds.
 ///
 /// # Errors
-/// A setting is wrong, or the host has no usable name.
-#[expect(clippy::unused_async, reason = "all components start alike")]
+/// A setting is wrong, the host has no usable name, or another publisher of this node runs here.
 pub async fn start(
     config: Config,
     bus: BusConfig,
@@ -71,7 +71,8 @@ pub async fn start(
     config.check()?;
     let path = config.path()?;
     let (out, taken) = mpsc::channel(READINGS);
-    let uplink = Uplink::open(&config, &bus, &path, taken)?;
+    let disk = Disk::open(&config.outbox, &path).await?;
+    let uplink = Uplink::open(&config, &bus, &path, disk, taken)?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
     let (_, tuning) = watch::channel(Tuning::new(&config));

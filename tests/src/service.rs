@@ -50,6 +50,7 @@ impl Service {
         }
         command
             .env("HOME", folder)
+            .env("STATE_DIRECTORY", folder.join("state"))
             .env_remove("XDG_DATA_HOME")
             .current_dir(folder);
         static NEXT: AtomicU32 = AtomicU32::new(1);

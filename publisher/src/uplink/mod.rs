@@ -1,7 +1,16 @@
 //! The way to the bus: status, inventory, events and samples out, marks in.
 //!
 //! It decides nothing about delivery; that is the outbox's part. Samples and events wait while
-//! there is no connection.
+//! there is no connection. It carries orders and reports between the outbox and the disk, too, and
+//! waits for neither.
+//!
+//! Nothing that was handed to the connection is relied on. The connection begins a new session each
+//! time and no alias for topics is used, so what was queued for a lost connection is dropped with it; only
+//! the outbox sends a sample again. A connection that takes nothing more holds up `publish` for a
+//! bounded time, in which samples are still taken in.
+
+mod farewell;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -11,7 +20,7 @@ use hostbus_client::{BusConfig, ClientError, Connection, Event, Message, Options
 use hostbus_daemon::{CancellationToken, clock};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::status::Status;
-use hostbus_wire::{NodePath, NodeTopic, QoS, Topic, TopicRoot, codec};
+use hostbus_wire::{NodePath, QoS, codec};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, error, info, warn};
@@ -20,18 +29,20 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::events::{self, EventQueue};
 use crate::inventory;
-use crate::outbox::{Next, Notice, Outbox};
+use crate::outbox::{Beginning, Disk, DiskNext, DiskNotice, Next, Notice, Outbox, Report};
 use crate::sampler::{self, Reading};
 use crate::schedule::Taken;
+use farewell::{Farewell, Left};
+use topics::{Outlet, Topics};
 
 /// How long one publish may wait for its turn. Longer means that the connection stands still.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the marks of the last samples.
 const LAST_MARKS_WITHIN: Duration = Duration::from_millis(800);
-/// How many samples without a mark are nothing unusual at a stop.
-const FEW_SAMPLES: usize = 3;
-/// In what time a sample's mark comes when all is well. At short intervals this is many samples.
-const MARKED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a stop waits until the disk has what no mark covers.
+const STORED_WITHIN: Duration = Duration::from_millis(1500);
+/// Over how long the hosts of a site come back after their broker did, at most.
+const RETURN_WITHIN: Duration = Duration::from_secs(10);
 /// After how many samples `online` is told again: a broker may fire the will of an earlier, lost
 /// connection long after the next one has said `online`.
 const STATUS_EVERY_SAMPLES: u32 = 6;
@@ -46,6 +57,7 @@ pub(crate) struct Uplink {
     interval: Duration,
     taken: mpsc::Receiver<Taken>,
     outbox: Outbox,
+    disk: Option<Disk>,
     events: EventQueue,
     /// The inventory as payload, once the collectors were read, and whether it must go out.
     info: Option<Vec<u8>>,
@@ -55,45 +67,8 @@ pub(crate) struct Uplink {
     refused_told: bool,
 }
 
-/// Where each thing goes, by the contract's table.
-struct Topics {
-    metrics: Outlet,
-    status: Outlet,
-    info: Outlet,
-    events: Outlet,
-    committed: String,
-}
-
-#[derive(Clone)]
-struct Outlet {
-    topic: String,
-    qos: QoS,
-    retain: bool,
-}
-
-impl Topics {
-    fn new(root: &TopicRoot, path: &NodePath) -> Self {
-        let outlet = |what: NodeTopic| {
-            let row = what.kind().row();
-            let topic = Topic::Node(path.clone(), what).text(root);
-            Outlet {
-                topic,
-                qos: row.qos,
-                retain: row.retain,
-            }
-        };
-        Self {
-            metrics: outlet(NodeTopic::Metrics),
-            status: outlet(NodeTopic::Status),
-            info: outlet(NodeTopic::Info),
-            events: outlet(NodeTopic::Events),
-            committed: outlet(NodeTopic::Committed).topic,
-        }
-    }
-}
-
 impl Uplink {
-    /// Begins to connect, to carry what `taken` brings.
+    /// Begins to connect, to carry what `taken` brings. `disk` is the outbox's, with what it held.
     ///
     /// # Errors
     /// The settings are wrong.
@@ -101,6 +76,7 @@ impl Uplink {
         config: &Config,
         bus: &BusConfig,
         path: &NodePath,
+        (disk, beginning): (Option<Disk>, Beginning),
         taken: mpsc::Receiver<Taken>,
     ) -> Result<Self, Error> {
         let topics = Topics::new(&bus.root, path);
@@ -114,6 +90,7 @@ impl Uplink {
             component: "publisher".to_owned(),
             filters: vec![(topics.committed.clone(), QoS::AtMostOnce)],
             will: Some(will),
+            return_within: config.interval().min(RETURN_WITHIN),
         };
         let connection = Connection::open(bus, options)?;
         Ok(Self {
@@ -122,7 +99,8 @@ impl Uplink {
             topics,
             interval: config.interval(),
             taken,
-            outbox: Outbox::new(&config.outbox, clock::unix_ms() / 1000),
+            outbox: Outbox::new(&config.outbox, beginning),
+            disk,
             events: EventQueue::default(),
             info: None,
             info_due: false,
@@ -137,11 +115,13 @@ impl Uplink {
     /// # Errors
     /// A payload of our own can't be written.
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
+        self.tell_notices();
         loop {
-            let wake = self.flush().await?;
+            let wake = self.work().await?;
             tokio::select! {
                 event = self.connection.next() => self.on_event(event),
                 Some(taken) = self.taken.recv() => self.on_taken(taken)?,
+                report = report_of(&mut self.disk) => self.on_report(report),
                 () = until(wake) => {}
                 () = token.cancelled() => break,
             }
@@ -152,30 +132,50 @@ impl Uplink {
         self.stop().await
     }
 
-    /// The last things out, the last marks in, and good-bye.
+    /// Sends and stores all that is due. Tells when to come back.
+    async fn work(&mut self) -> Result<Option<Instant>, Error> {
+        let to_send = self.flush().await?;
+        let to_store = self.store();
+        Ok(to_send.into_iter().chain(to_store).min())
+    }
+
+    /// The last things out, the last marks in, what is left to disk, and good-bye.
     async fn stop(mut self) -> Result<(), Error> {
         let deadline = tokio::time::Instant::now() + LAST_MARKS_WITHIN;
         loop {
-            let wake = self.flush().await?;
+            let wake = self.work().await?;
             // Without an ingester no mark will come.
             if !self.connected || self.outbox.len() == 0 || !self.outbox.is_recognised() {
                 break;
             }
             tokio::select! {
                 event = self.connection.next() => self.on_event(event),
+                report = report_of(&mut self.disk) => self.on_report(report),
                 () = until(wake) => {}
                 () = sleep_until(deadline) => break,
             }
         }
-        let (unmarked, unsent) = (self.outbox.len(), self.outbox.unsent());
-        match Farewell::of(unmarked, unsent, self.connected, self.interval) {
+        self.store_the_rest().await;
+        let left = Left {
+            unmarked: self.outbox.len(),
+            unsent: self.outbox.unsent(),
+            in_memory: self.outbox.in_memory_only(),
+            connected: self.connected,
+        };
+        match Farewell::of(left, self.interval) {
             Farewell::Lost => warn!(
-                unmarked,
-                unsent, "stopped with samples that did not get through, they are lost"
+                unmarked = left.unmarked,
+                unsent = left.unsent,
+                "stopped with samples that did not get through, {} of them are lost",
+                left.in_memory
             ),
             Farewell::Unsure => warn!(
-                unmarked,
+                unmarked = left.unmarked,
                 "stopped with samples that were sent but never confirmed, they are lost if they are not in Redis"
+            ),
+            Farewell::Kept => info!(
+                unmarked = left.unmarked,
+                "samples that are not confirmed are kept on disk, they are sent at the next start"
             ),
             Farewell::Clean => {}
         }
@@ -183,12 +183,51 @@ impl Uplink {
         let offline = self.publish(status, Status::Offline.as_str());
         let _ = timeout(LAST_WORD_WITHIN, offline).await;
         self.connection.close().await;
+        if let Some(disk) = self.disk {
+            disk.close().await;
+        }
+        let status = self.outbox.status();
         info!(
-            unmarked,
-            dropped = self.outbox.dropped(),
+            unmarked = left.unmarked,
+            sent = status.sent,
+            resent = status.resent,
+            dropped = status.dropped,
             "publisher stopped"
         );
         Ok(())
+    }
+
+    async fn store_the_rest(&mut self) {
+        self.outbox.stop();
+        let deadline = tokio::time::Instant::now() + STORED_WITHIN;
+        loop {
+            let wake = self.store();
+            if self.outbox.is_stored() {
+                return;
+            }
+            tokio::select! {
+                report = report_of(&mut self.disk) => self.on_report(report),
+                () = until(wake) => {}
+                () = sleep_until(deadline) => return,
+            }
+        }
+    }
+
+    /// Gives the disk what is due. Tells when to come back.
+    fn store(&mut self) -> Option<Instant> {
+        let disk = self.disk.as_mut()?;
+        loop {
+            match self.outbox.next_for_disk(Instant::now()) {
+                DiskNext::Order(order) => disk.order(order),
+                DiskNext::Wait(until) => return Some(until),
+                DiskNext::Idle => return None,
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        self.outbox.on_report(report, Instant::now());
+        self.tell_notices();
     }
 
     fn on_event(&mut self, event: Event) {
@@ -242,7 +281,7 @@ impl Uplink {
         }
         if let Some(sample) = sample {
             self.samples_since_status += 1;
-            match self.outbox.push(sample) {
+            match self.outbox.push(sample, Instant::now()) {
                 Ok(_) => self.refused_told = false,
                 Err(error) if !self.refused_told => {
                     error!(%error, "a sample breaks the contract and is not sent");
@@ -288,6 +327,34 @@ impl Uplink {
                         from,
                         to, "the ingester knows a later run, ours comes after it now"
                     );
+                }
+                Notice::Damaged { lost } => {
+                    error!(lost, "samples on disk are damaged and lost");
+                    self.events.push(events::samples_damaged(ts, lost));
+                }
+                Notice::Broken {
+                    aside,
+                    reason,
+                    lost,
+                } => {
+                    error!(
+                        kept = aside,
+                        reason, lost, "the file of samples is damaged, a new one is begun"
+                    );
+                    self.events
+                        .push(events::outbox_broken(ts, &aside, &reason, lost));
+                }
+                Notice::Disk(DiskNotice::Failed(failure)) => {
+                    warn!(
+                        reason = failure.reason,
+                        mend = failure.mend,
+                        "samples can't be kept on disk, they stay in memory"
+                    );
+                    self.events.push(events::outbox_disk_failed(ts, &failure));
+                }
+                Notice::Disk(DiskNotice::Recovered) => {
+                    info!("samples can be kept on disk again");
+                    self.events.push(events::outbox_disk_recovered(ts));
                 }
             }
         }
@@ -383,28 +450,11 @@ impl Uplink {
     }
 }
 
-/// What a stop leaves behind.
-#[derive(Debug, PartialEq, Eq)]
-enum Farewell {
-    /// At most a few samples that were sent a moment ago: they are most likely taken, and their mark
-    /// is on its way.
-    Clean,
-    /// Samples that no mark came for, though it had the time: Redis or the ingester is away.
-    Unsure,
-    /// Samples that did not get through.
-    Lost,
-}
-
-impl Farewell {
-    fn of(unmarked: usize, unsent: u64, connected: bool, interval: Duration) -> Self {
-        let sent_lately = (MARKED_WITHIN.as_secs_f64() / interval.as_secs_f64()) as usize;
-        if unsent > 0 || (unmarked > 0 && !connected) {
-            Self::Lost
-        } else if unmarked > sent_lately.max(FEW_SAMPLES) {
-            Self::Unsure
-        } else {
-            Self::Clean
-        }
+/// The disk's next report; never any without a disk.
+async fn report_of(disk: &mut Option<Disk>) -> Report {
+    match disk {
+        Some(disk) => disk.report().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -423,6 +473,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::outbox::{Found, Persist};
 
     /// More than the connection and the system hold for a broker that does not read.
     const SAMPLES: usize = 6_000;
@@ -452,7 +503,13 @@ mod tests {
         let config = Config::default();
         let (out, taken) = mpsc::channel(1);
         let path = "home.a".parse().unwrap();
-        let uplink = Uplink::open(&config, &bus, &path, taken).unwrap();
+        let beginning = Beginning {
+            boot: 1,
+            persist: Persist::Never,
+            found: Found::default(),
+            failure: None,
+        };
+        let uplink = Uplink::open(&config, &bus, &path, (None, beginning), taken).unwrap();
         let token = CancellationToken::new();
         let uplink = tokio::spawn(uplink.run(token.clone()));
         let mut cpu = Cpu::new();
@@ -477,25 +534,5 @@ mod tests {
         token.cancel();
         uplink.abort();
         broker.abort();
-    }
-
-    #[test]
-    fn a_stop_tells_of_samples_that_were_never_confirmed() {
-        let check = |unmarked, unsent, connected, seconds, expected: Farewell| {
-            let interval = Duration::from_secs_f64(seconds);
-            assert_eq!(
-                Farewell::of(unmarked, unsent, connected, interval),
-                expected,
-                "{unmarked} {unsent} {connected} {seconds}"
-            );
-        };
-        check(0, 0, false, 10.0, Farewell::Clean);
-        check(3, 0, true, 10.0, Farewell::Clean);
-        check(4, 0, true, 10.0, Farewell::Unsure);
-        check(1_000, 0, true, 10.0, Farewell::Unsure);
-        check(10, 0, true, 0.1, Farewell::Clean);
-        check(11, 0, true, 0.1, Farewell::Unsure);
-        check(4, 1, true, 10.0, Farewell::Lost);
-        check(1, 0, false, 10.0, Farewell::Lost);
     }
 }
