@@ -84,6 +84,7 @@ fn watch_all(broker: &Broker) -> Connection {
         component: "watcher".to_owned(),
         filters: vec![("hostbus/#".to_owned(), QoS::AtLeastOnce)],
         will: None,
+        ..Options::default()
     };
     Connection::open(&broker.bus(), options).unwrap()
 }
