@@ -31,6 +31,7 @@ pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration) -> 
     Info {
         v: 1,
         ts: clock::unix_ms(),
+        boot: None,
         hostname: hostname(),
         machine: machine(),
         os: System::long_os_version().ok(),
