@@ -18,8 +18,8 @@ pub fn hostname() -> Option<String> {
     System::host_name().ok()
 }
 
-/// What this host is. `collectors` tells the state of each collector.
-pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
+/// What this host is. `collectors` tells the state of each collector, `boot` the publisher's run.
+pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration, boot: u64) -> Info {
     let system =
         System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
     let processors = system.as_ref().map(System::cpus).unwrap_or_default();
@@ -31,7 +31,7 @@ pub(crate) fn info(collectors: BTreeMap<String, String>, interval: Duration) -> 
     Info {
         v: 1,
         ts: clock::unix_ms(),
-        boot: None,
+        boot: Some(boot),
         hostname: hostname(),
         machine: machine(),
         os: System::long_os_version().ok(),
@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn this_host_is_described() {
         let states = BTreeMap::from([("cpu".to_owned(), "on".to_owned())]);
-        let info = info(states, Duration::from_secs(10));
+        let info = info(states, Duration::from_secs(10), 7);
+        assert_eq!(info.boot, Some(7));
         assert!(
             info.hostname.is_some() && info.kernel.is_some() && info.os.is_some(),
             "{info:?}"
