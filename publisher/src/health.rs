@@ -178,7 +178,12 @@ mod tests {
             elapsed: Duration::from_micros(900),
             cpu: Duration::from_micros(120),
         };
-        let report = |name, state, cost| CollectorReport { name, state, cost };
+        let report = |name, state, cost| CollectorReport {
+            name,
+            state,
+            points: 0,
+            cost,
+        };
         [
             report("cpu", CollectorState::On, Some(cost)),
             report("disks", state, None),

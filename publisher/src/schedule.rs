@@ -16,8 +16,9 @@ use crate::sampler::{Reading, Sampler};
 use crate::timetable::Timetable;
 use crate::tuning::Tuning;
 
-/// A sample that is asked for when one was taken this lately is that one.
-const FRESH: Duration = Duration::from_millis(100);
+/// How long after a sample one that is asked for is taken at the earliest: rates need some time to
+/// be rates over.
+const APART: Duration = Duration::from_millis(100);
 /// The time from the first reading to the first sample, unless the interval is shorter.
 const FIRST_SAMPLE_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,7 +67,7 @@ async fn take(wishes: &mut Wishes, out: mpsc::Sender<Taken>, pulse: &mut Pulse) 
     }
     let mut table = Timetable::new(first_at.into_std(), current.intervals());
     let mut changeable = true;
-    let mut taken_at = None;
+    let mut taken_at = Instant::now();
     loop {
         let wake = sleep_until(table.wake().into());
         let asked = tokio::select! {
@@ -81,11 +82,11 @@ async fn take(wishes: &mut Wishes, out: mpsc::Sender<Taken>, pulse: &mut Pulse) 
             }
             never = pulse.answer() => match never {},
         };
-        let now = Instant::now().into_std();
-        if asked && taken_at.is_some_and(|at| now.saturating_duration_since(at) < FRESH) {
-            continue;
+        if asked {
+            sleep_until(taken_at + APART).await;
         }
-        taken_at = Some(now);
+        taken_at = Instant::now();
+        let now = taken_at.into_std();
         let due = table.due(now);
         let to_next = table.wake().saturating_duration_since(now);
         let reading = if asked {

@@ -175,11 +175,14 @@ impl Commands {
 
 /// The command, if it can be answered.
 fn read(payload: &[u8]) -> Result<Command, String> {
-    let command: Command = codec::decode(payload).map_err(|error| error.to_string())?;
+    let command: Command = codec::decode(payload).map_err(|error| super::brief(&error))?;
     if is_command_id(&command.id) {
         Ok(command)
     } else {
-        Err(format!("the id {:?} makes no topic", command.id))
+        Err(format!(
+            "an id of {} bytes makes no topic",
+            command.id.len()
+        ))
     }
 }
 

@@ -24,6 +24,7 @@ mod wanted;
 
 use std::time::{Duration, Instant};
 
+use hostbus_wire::DecodeError;
 use hostbus_wire::codec::{self, Map};
 use hostbus_wire::control::{ConfigDesired, ConfigReported, ConfigSource};
 use tracing::{info, warn};
@@ -38,6 +39,8 @@ use wanted::Wanted;
 
 /// How long a new connection waits for the retained document. After that there is none.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The longest reason why a payload can't be read, in bytes.
+const MAX_REASON_BYTES: usize = 200;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -239,13 +242,20 @@ impl Control {
 fn read(payload: &[u8]) -> Result<(u64, Wanted), Answer> {
     let document: ConfigDesired = codec::decode(payload).map_err(|error| Answer {
         revision: 0,
-        refused: [(String::new(), error.to_string())].into(),
+        refused: [(String::new(), brief(&error))].into(),
     })?;
     let revision = document.revision;
     match Wanted::check(document) {
         Ok(wanted) => Ok((revision, wanted)),
         Err(refused) => Err(Answer { revision, refused }),
     }
+}
+
+/// Why a payload can't be read, without much of what stands in it.
+fn brief(error: &DecodeError) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
+    text
 }
 
 #[cfg(test)]

@@ -104,6 +104,10 @@ fn bytes_that_are_no_document_are_answered_without_a_revision() {
         assert_eq!(report.refused.keys().collect::<Vec<_>>(), [""]);
         assert!(!report.refused[""].is_empty());
     }
+    let mut control = control();
+    control.on_desired(&codec::encode(&"é".repeat(2000)).unwrap());
+    let reason = &report(&mut control).refused[""];
+    assert!(reason.len() <= MAX_REASON_BYTES, "{reason}");
 }
 
 #[test]
