@@ -3,18 +3,134 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hostbus_client::{Connection, Message};
-use hostbus_daemon::CancellationToken;
+use hostbus_client::{BusConfig, Connection, Event, Message, Options};
+use hostbus_daemon::{CancellationToken, Running};
+use hostbus_publisher::{Config, Error};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::info::Info;
 use hostbus_wire::{QoS, Sample, codec};
 use tokio::time::timeout;
 
-mod mosquitto;
+const DEADLINE: Duration = Duration::from_secs(20);
+const NODE: &str = "hostbus/v1/home/web1";
 
-use mosquitto::{Broker, DEADLINE, NODE, config, find, next_message};
+struct Broker {
+    port: u16,
+    process: Child,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        Self {
+            port,
+            process: Self::run(port),
+        }
+    }
+
+    fn run(port: u16) -> Child {
+        // Without a file of settings mosquitto takes anonymous clients, on loopback only.
+        let process = Command::new("mosquitto")
+            .args(["-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto is needed for this test: apt-get install mosquitto");
+        let start = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(
+                start.elapsed() < DEADLINE,
+                "mosquitto does not listen on {port}"
+            );
+            std::thread::yield_now();
+        }
+        process
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::run(self.port);
+    }
+
+    fn bus(&self) -> BusConfig {
+        BusConfig {
+            url: format!("mqtt://127.0.0.1:{}", self.port),
+            ..BusConfig::default()
+        }
+    }
+
+    async fn publisher(&self) -> Running<Error> {
+        hostbus_publisher::start(config(0.1), self.bus(), CancellationToken::new())
+            .await
+            .unwrap()
+    }
+
+    fn watch(&self, what: &str) -> Connection {
+        let options = Options {
+            component: "watcher".to_owned(),
+            filters: vec![(format!("{NODE}/{what}"), QoS::AtLeastOnce)],
+            will: None,
+        };
+        Connection::open(&self.bus(), options).unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn config(interval_seconds: f64) -> Config {
+    Config {
+        node: Some("web1".parse().unwrap()),
+        interval_seconds,
+        ..Config::default()
+    }
+}
+
+async fn next_message(connection: &mut Connection) -> Message {
+    loop {
+        if let Event::Message(message) = connection.next().await {
+            return message;
+        }
+    }
+}
+
+/// The first message on `what` that `wanted` makes something of.
+async fn find<T>(
+    connection: &mut Connection,
+    what: &str,
+    wanted: impl Fn(&Message) -> Option<T>,
+) -> T {
+    let topic = format!("{NODE}/{what}");
+    let search = async {
+        loop {
+            let message = next_message(connection).await;
+            if message.topic == topic
+                && let Some(found) = wanted(&message)
+            {
+                return found;
+            }
+        }
+    };
+    timeout(DEADLINE, search)
+        .await
+        .unwrap_or_else(|_| panic!("nothing as wanted on {topic}"))
+}
 
 fn status<'w>(wanted: &'w str) -> impl Fn(&Message) -> Option<()> + 'w {
     move |message| (message.payload == wanted).then_some(())
@@ -28,7 +144,7 @@ fn sample(message: &Message) -> Option<Sample> {
 async fn a_host_shows_up_is_described_and_says_good_bye() {
     let broker = Broker::start();
     let mut watcher = broker.watch("#");
-    let publisher = broker.publisher(0.1).await;
+    let publisher = broker.publisher().await;
     find(&mut watcher, "status", status("online")).await;
     let info: Info = find(&mut watcher, "info", |message| {
         Some(codec::decode(&message.payload).unwrap())
@@ -78,7 +194,7 @@ async fn a_host_shows_up_is_described_and_says_good_bye() {
 async fn a_bus_that_is_away_at_the_start_is_waited_for() {
     let mut broker = Broker::start();
     broker.kill();
-    let publisher = broker.publisher(0.1).await;
+    let publisher = broker.publisher().await;
     broker.restart();
     let mut watcher = broker.watch("#");
     find(&mut watcher, "status", status("online")).await;
@@ -119,7 +235,7 @@ async fn no_sample_is_lost_or_stored_twice_when_the_broker_is_killed() {
     let mut broker = Broker::start();
     let mut ingester = broker.watch("metrics");
     let mut stored = Vec::new();
-    let publisher = broker.publisher(0.1).await;
+    let publisher = broker.publisher().await;
     for rounds in 1..=3 {
         ingest(&mut ingester, &mut stored, rounds * 10).await;
         broker.kill();
