@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hostbus_wire::committed::Committed;
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::{Name, Scalar};
+
+use crate::health::IN_USE;
 
 /// How many events wait for a connection. When it is full the oldest goes.
 const MAX_WAITING: usize = 64;
@@ -101,14 +102,14 @@ pub(crate) fn outbox_recovered(ts: u64, dropped: u64) -> Event {
     event(ts, "outbox-recovered", Severity::Info, message, details)
 }
 
-pub(crate) fn node_in_use(ts: u64, mark: &Committed) -> Event {
-    let message = "another publisher uses this node's name, and its samples are taken".to_owned();
+pub(crate) fn node_in_use(ts: u64, boot: u64) -> Event {
+    let details = [("boot", Scalar::Integer(boot))];
     event(
         ts,
         "node-in-use",
         Severity::Error,
-        message,
-        [("boot", Scalar::Integer(mark.boot))],
+        IN_USE.to_owned(),
+        details,
     )
 }
 

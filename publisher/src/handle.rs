@@ -10,20 +10,21 @@ use crate::tuning::Tuning;
 /// Changes a running publisher, and tells whether it still turns. Dropping it changes nothing.
 #[derive(Debug)]
 pub struct Handle {
-    pub(crate) tuning: watch::Sender<Tuning>,
+    /// The host's own settings. What comes from the bus lies on top of them.
+    pub(crate) settings: watch::Sender<Tuning>,
     pub(crate) heartbeat: Heartbeat,
 }
 
 impl Handle {
-    /// Takes over what may change while it runs: the interval and the collectors. The rest of
-    /// `config` waits for the next start.
+    /// Takes over what may change while it runs: the interval and the collectors. What
+    /// `config/desired` asks for stays on top. The rest of `config` waits for the next start.
     ///
     /// # Errors
     /// A value is out of range. Nothing has changed then.
     pub fn reload(&self, config: &Config) -> Result<(), Error> {
         config.check()?;
         let tuning = Tuning::new(config);
-        self.tuning.send_if_modified(|current| {
+        self.settings.send_if_modified(|current| {
             let changed = *current != tuning;
             *current = tuning;
             changed

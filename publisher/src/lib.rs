@@ -10,23 +10,32 @@
 //! | `lane` | the thread on which collectors are asked, and what becomes of it when one hangs |
 //! | `schedule`, `timetable`, `tuning` | when passes are made, of which collectors, by what settings |
 //! | [`outbox`] | what is kept until the ingester's mark covers it, and what is sent next |
-//! | `uplink` | the way to the bus |
+//! | `uplink`, `topics` | the way to the bus; what goes and comes where on it |
+//! | `conversation` | what is heard and said besides samples and marks, between those below |
+//! | `announcer`, `health` | what is said, in which order; how the publisher is doing |
+//! | `control` | settings and commands from the bus |
+//! | `neighbour` | another live publisher with this node's name |
 //! | [`handle`], `heartbeat` | what a running publisher may be asked: to change, and whether it turns |
 //! | `events`, [`inventory`] | what is told besides samples |
 //! | [`error`] | what can go wrong |
 //!
-//! Readings flow one way: schedule → sampler → uplink → outbox → bus. Nothing that comes from the
-//! bus reaches a collector.
+//! Readings flow one way: schedule → sampler → uplink → outbox → bus. The other way, checked rates,
+//! switches and globs reach the schedule, and nothing else of what comes from the bus.
 
+mod announcer;
 pub mod collectors;
 pub mod config;
+mod control;
+mod conversation;
 mod errands;
 pub mod error;
 mod events;
 pub mod handle;
+mod health;
 mod heartbeat;
 pub mod inventory;
 mod lane;
+mod neighbour;
 pub mod outbox;
 mod rates;
 mod sampler;
@@ -34,15 +43,17 @@ mod schedule;
 mod selection;
 mod timeline;
 mod timetable;
+mod topics;
 mod tuning;
 mod uplink;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_client::BusConfig;
 use hostbus_daemon::{CancellationToken, Running};
 use hostbus_wire::Sample;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -52,11 +63,12 @@ pub use handle::Handle;
 pub use lane::Cost;
 pub use sampler::{CollectorReport, CollectorState};
 
+use conversation::Orders;
 use heartbeat::{Heartbeat, Pulse};
 use sampler::Sampler;
-use schedule::Taken;
+use schedule::{Taken, Wishes};
 use tuning::Tuning;
-use uplink::Uplink;
+use uplink::{Inputs, Uplink};
 
 /// How many readings wait for the uplink, which takes each at once. When they are too many, samples
 /// are left out.
@@ -91,23 +103,30 @@ pub async fn start_with_handle(
     config.check()?;
     let path = config.path()?;
     let (out, taken) = mpsc::channel(READINGS);
-    let uplink = Uplink::open(&config, &bus, &path, taken)?;
+    let (sender, settings) = watch::channel(Tuning::new(&config));
+    let (tuning, tuned) = watch::channel(Tuning::new(&config));
+    let fresh = Arc::new(Notify::new());
+    let wishes = Wishes {
+        tuning: tuned,
+        fresh: Arc::clone(&fresh),
+    };
+    let inputs = Inputs { taken, settings };
+    let uplink = Uplink::open(&config, &bus, &path, inputs, Orders { tuning, fresh })?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
-    let (sender, tuning) = watch::channel(Tuning::new(&config));
     let mut heartbeat = Heartbeat::new();
     let pulse = heartbeat.pulse();
-    let task = tokio::spawn(run(tuning, out, uplink, pulse, token.clone()));
+    let task = tokio::spawn(run(wishes, out, uplink, pulse, token.clone()));
     let running = Running::new("publisher", Vec::new(), token, task);
     let handle = Handle {
-        tuning: sender,
+        settings: sender,
         heartbeat,
     };
     Ok((running, handle))
 }
 
 async fn run(
-    tuning: watch::Receiver<Tuning>,
+    wishes: Wishes,
     out: mpsc::Sender<Taken>,
     uplink: Uplink,
     pulse: Pulse,
@@ -117,7 +136,7 @@ async fn run(
     tasks.spawn({
         let token = token.clone();
         async move {
-            schedule::run(tuning, out, pulse, token).await;
+            schedule::run(wishes, out, pulse, token).await;
             Ok(())
         }
     });

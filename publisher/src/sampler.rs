@@ -318,6 +318,8 @@ impl Slot {
                 warn!(collector, error, "collector fails");
                 Some(events::collector_failed(ts, collector, error))
             }
+            // Nobody knows whether it would work.
+            (_, CollectorState::Off) => None,
             (CollectorState::Failed(_), _) => {
                 info!(collector, "collector works again");
                 Some(events::collector_recovered(ts, collector))

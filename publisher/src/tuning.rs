@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hostbus_wire::codec::Map;
+
 use crate::collectors::{self, CollectorsConfig};
 use crate::config::Config;
 
@@ -32,5 +34,16 @@ impl Tuning {
                 self.interval
             }
         })
+    }
+
+    /// The time from sample to sample as the bus tells it.
+    pub(crate) fn interval_ms(&self) -> u64 {
+        u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether each collector is on, by name.
+    pub(crate) fn switches(&self) -> Map<bool> {
+        let switches = self.collectors.switches();
+        switches.map(|(name, on)| (name.to_owned(), on)).collect()
     }
 }

@@ -1,9 +1,8 @@
-//! The way to the bus: status, inventory, events and samples out, marks in.
+//! The way to the bus: samples out, marks in, and all that is heard and said besides.
 //!
 //! It decides nothing about delivery; that is the outbox's part. Samples and events wait while
 //! there is no connection.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -11,18 +10,20 @@ use hostbus_client::{BusConfig, ClientError, Connection, Event, Message, Options
 use hostbus_daemon::{CancellationToken, clock};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::status::Status;
-use hostbus_wire::{NodePath, NodeTopic, QoS, Topic, TopicRoot, codec};
-use tokio::sync::mpsc;
+use hostbus_wire::{NodePath, codec};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::config::Config;
+use crate::conversation::{Conversation, Orders};
 use crate::error::Error;
-use crate::events::{self, EventQueue};
-use crate::inventory;
+use crate::events;
+use crate::health::Figures;
 use crate::outbox::{Next, Notice, Outbox};
-use crate::sampler::{self, Reading};
 use crate::schedule::Taken;
+use crate::topics::{Incoming, Outlet, Topics};
+use crate::tuning::Tuning;
 
 /// How long one publish may wait for its turn. Longer means that the connection stands still.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
@@ -38,62 +39,31 @@ const STATUS_EVERY_SAMPLES: u32 = 6;
 /// How long a stop waits for its last word to be taken by the connection.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(300);
 
+/// What comes from this host.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// What the schedule takes.
+    pub(crate) taken: mpsc::Receiver<Taken>,
+    /// The host's own settings.
+    pub(crate) settings: watch::Receiver<Tuning>,
+}
+
 /// See the module's description.
 pub(crate) struct Uplink {
     connection: Connection,
     sender: Sender,
     topics: Topics,
-    interval: Duration,
-    taken: mpsc::Receiver<Taken>,
+    inputs: Inputs,
     outbox: Outbox,
-    events: EventQueue,
-    /// The inventory as payload, once the collectors were read, and whether it must go out.
-    info: Option<Vec<u8>>,
-    info_due: bool,
+    conversation: Conversation,
     connected: bool,
+    samples_taken: u64,
     samples_since_status: u32,
     refused_told: bool,
 }
 
-/// Where each thing goes, by the contract's table.
-struct Topics {
-    metrics: Outlet,
-    status: Outlet,
-    info: Outlet,
-    events: Outlet,
-    committed: String,
-}
-
-#[derive(Clone)]
-struct Outlet {
-    topic: String,
-    qos: QoS,
-    retain: bool,
-}
-
-impl Topics {
-    fn new(root: &TopicRoot, path: &NodePath) -> Self {
-        let outlet = |what: NodeTopic| {
-            let row = what.kind().row();
-            let topic = Topic::Node(path.clone(), what).text(root);
-            Outlet {
-                topic,
-                qos: row.qos,
-                retain: row.retain,
-            }
-        };
-        Self {
-            metrics: outlet(NodeTopic::Metrics),
-            status: outlet(NodeTopic::Status),
-            info: outlet(NodeTopic::Info),
-            events: outlet(NodeTopic::Events),
-            committed: outlet(NodeTopic::Committed).topic,
-        }
-    }
-}
-
 impl Uplink {
-    /// Begins to connect, to carry what `taken` brings.
+    /// Begins to connect, to carry what `inputs` bring.
     ///
     /// # Errors
     /// The settings are wrong.
@@ -101,7 +71,8 @@ impl Uplink {
         config: &Config,
         bus: &BusConfig,
         path: &NodePath,
-        taken: mpsc::Receiver<Taken>,
+        mut inputs: Inputs,
+        orders: Orders,
     ) -> Result<Self, Error> {
         let topics = Topics::new(&bus.root, path);
         let will = Will {
@@ -112,21 +83,21 @@ impl Uplink {
         };
         let options = Options {
             component: "publisher".to_owned(),
-            filters: vec![(topics.committed.clone(), QoS::AtMostOnce)],
+            filters: topics.filters(),
             will: Some(will),
         };
         let connection = Connection::open(bus, options)?;
+        let boot = clock::unix_ms() / 1000;
+        let settings = inputs.settings.borrow_and_update().clone();
         Ok(Self {
             sender: connection.sender(),
             connection,
             topics,
-            interval: config.interval(),
-            taken,
-            outbox: Outbox::new(&config.outbox, clock::unix_ms() / 1000),
-            events: EventQueue::default(),
-            info: None,
-            info_due: false,
+            inputs,
+            outbox: Outbox::new(&config.outbox, boot),
+            conversation: Conversation::new(settings, orders, boot),
             connected: false,
+            samples_taken: 0,
             samples_since_status: 0,
             refused_told: false,
         })
@@ -140,13 +111,14 @@ impl Uplink {
         loop {
             let wake = self.flush().await?;
             tokio::select! {
-                event = self.connection.next() => self.on_event(event),
-                Some(taken) = self.taken.recv() => self.on_taken(taken)?,
+                event = self.connection.next() => self.on_event(event)?,
+                Some(taken) = self.inputs.taken.recv() => self.on_taken(taken)?,
+                Ok(()) = self.inputs.settings.changed() => self.on_settings(),
                 () = until(wake) => {}
                 () = token.cancelled() => break,
             }
         }
-        while let Ok(last) = self.taken.try_recv() {
+        while let Ok(last) = self.inputs.taken.try_recv() {
             self.on_taken(last)?;
         }
         self.stop().await
@@ -162,13 +134,18 @@ impl Uplink {
                 break;
             }
             tokio::select! {
-                event = self.connection.next() => self.on_event(event),
+                event = self.connection.next() => self.on_event(event)?,
                 () = until(wake) => {}
                 () = sleep_until(deadline) => break,
             }
         }
         let (unmarked, unsent) = (self.outbox.len(), self.outbox.unsent());
-        match Farewell::of(unmarked, unsent, self.connected, self.interval) {
+        match Farewell::of(
+            unmarked,
+            unsent,
+            self.connected,
+            self.conversation.interval(),
+        ) {
             Farewell::Lost => warn!(
                 unmarked,
                 unsent, "stopped with samples that did not get through, they are lost"
@@ -179,9 +156,13 @@ impl Uplink {
             ),
             Farewell::Clean => {}
         }
-        let status = self.topics.status.clone();
-        let offline = self.publish(status, Status::Offline.as_str());
-        let _ = timeout(LAST_WORD_WITHIN, offline).await;
+        let health = self.conversation.last_health(self.figures())?;
+        let last_words = async {
+            let status = self.topics.status.clone();
+            self.publish(status, Status::Offline.as_str()).await?;
+            self.publish(self.topics.health(), health).await
+        };
+        let _ = timeout(LAST_WORD_WITHIN, last_words).await;
         self.connection.close().await;
         info!(
             unmarked,
@@ -191,33 +172,56 @@ impl Uplink {
         Ok(())
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) -> Result<(), Error> {
+        let now = Instant::now();
         match event {
             Event::Connected => {
                 self.connected = true;
-                self.info_due = true;
-                self.outbox.on_connected(Instant::now());
+                self.conversation.on_connected(now);
+                self.outbox.on_connected(now);
             }
             Event::Disconnected => {
                 self.connected = false;
+                self.conversation.on_disconnected();
                 self.outbox.on_disconnected();
             }
-            Event::Message(message) => self.on_message(&message),
+            Event::Message(message) => self.on_message(&message, now)?,
         }
+        Ok(())
     }
 
-    fn on_message(&mut self, message: &Message) {
-        if message.topic != self.topics.committed || message.payload.is_empty() {
-            return;
+    fn on_settings(&mut self) {
+        let settings = self.inputs.settings.borrow_and_update().clone();
+        self.conversation.on_settings(settings);
+    }
+
+    fn on_message(&mut self, message: &Message, now: Instant) -> Result<(), Error> {
+        let (payload, retained) = (&message.payload[..], message.retained);
+        match self.topics.incoming(&message.topic) {
+            Some(Incoming::Committed) => self.on_mark(payload, now)?,
+            Some(Incoming::Desired) => self.conversation.on_desired(payload),
+            Some(Incoming::Info) => self.conversation.on_info(payload, retained, now),
+            Some(Incoming::Command(name)) => {
+                self.conversation.on_command(name, payload, retained, now)?;
+            }
+            None => {}
         }
-        match codec::decode::<Committed>(&message.payload) {
+        Ok(())
+    }
+
+    fn on_mark(&mut self, payload: &[u8], now: Instant) -> Result<(), Error> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        match codec::decode::<Committed>(payload) {
             Ok(mark) => {
                 debug!(?mark, "mark");
-                self.outbox.on_committed(mark, Instant::now());
-                self.tell_notices();
+                self.outbox.on_committed(mark, now);
+                self.tell_notices()?;
             }
             Err(error) => debug!(%error, "unreadable mark"),
         }
+        Ok(())
     }
 
     fn on_taken(&mut self, taken: Taken) -> Result<(), Error> {
@@ -228,20 +232,14 @@ impl Uplink {
                 (reading, Some(sample))
             }
         };
-        let Reading {
-            events,
-            collectors,
-            collectors_changed,
-            ..
-        } = reading;
-        for event in events {
-            self.events.push(event);
-        }
-        if collectors_changed {
-            self.describe(sampler::states(&collectors))?;
-        }
+        self.conversation.on_reading(reading)?;
         if let Some(sample) = sample {
+            self.samples_taken += 1;
             self.samples_since_status += 1;
+            if self.samples_since_status >= STATUS_EVERY_SAMPLES {
+                self.samples_since_status = 0;
+                self.conversation.repeat_status();
+            }
             match self.outbox.push(sample) {
                 Ok(_) => self.refused_told = false,
                 Err(error) if !self.refused_told => {
@@ -250,28 +248,25 @@ impl Uplink {
                 }
                 Err(_) => {}
             }
-            self.tell_notices();
+            self.tell_notices()?;
         }
         Ok(())
     }
 
-    fn describe(&mut self, collectors: BTreeMap<String, String>) -> Result<(), Error> {
-        self.info = Some(codec::encode(&inventory::info(collectors, self.interval))?);
-        self.info_due = true;
-        Ok(())
-    }
-
-    fn tell_notices(&mut self) {
+    fn tell_notices(&mut self) -> Result<(), Error> {
         let ts = clock::unix_ms();
         for notice in self.outbox.take_notices() {
             match notice {
                 Notice::DropsBegan => {
                     warn!("the outbox is full, the oldest samples are dropped");
-                    self.events.push(events::samples_dropped(ts));
+                    self.conversation.condition.dropping = true;
+                    self.conversation.event(events::samples_dropped(ts));
                 }
                 Notice::DropsEnded { dropped } => {
                     info!(dropped, "the outbox has room again");
-                    self.events.push(events::outbox_recovered(ts, dropped));
+                    self.conversation.condition.dropping = false;
+                    self.conversation
+                        .event(events::outbox_recovered(ts, dropped));
                 }
                 Notice::ImpossibleMark { mark } => {
                     warn!(
@@ -280,38 +275,58 @@ impl Uplink {
                     );
                 }
                 Notice::OtherPublisher { mark } => {
-                    error!(?mark, "another publisher uses this node's name");
-                    self.events.push(events::node_in_use(ts, &mark));
+                    self.conversation.on_foreign_mark(mark.boot, Instant::now());
                 }
                 Notice::BootMoved { from, to } => {
                     info!(
                         from,
                         to, "the ingester knows a later run, ours comes after it now"
                     );
+                    self.conversation.on_boot_moved(to)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            taken: self.samples_taken,
+            dropped: self.outbox.dropped(),
+            outbox_samples: self.outbox.len() as u64,
+            ..Figures::default()
         }
     }
 
     /// Sends all that is due. Tells when to come back.
     async fn flush(&mut self) -> Result<Option<Instant>, Error> {
-        if !self.connected {
-            return Ok(None);
+        self.conversation.tick(Instant::now())?;
+        if !self.connected || !self.speak().await? {
+            return Ok(self.conversation.wake());
         }
-        if self.info_due && !self.introduce().await? {
-            return Ok(None);
-        }
-        if self.samples_since_status >= STATUS_EVERY_SAMPLES && !self.tell_online().await? {
-            return Ok(None);
-        }
-        while let Some(event) = self.events.take_oldest() {
-            let payload = codec::encode(&event)?;
-            if !self.publish(self.topics.events.clone(), payload).await? {
-                self.events.put_back(event);
-                return Ok(None);
+        let samples = self.send_samples().await?;
+        Ok(samples.into_iter().chain(self.conversation.wake()).min())
+    }
+
+    /// Says all that is to be said before samples. Tells whether it is out.
+    async fn speak(&mut self) -> Result<bool, Error> {
+        loop {
+            let figures = self.figures();
+            let next = self.conversation.next(Instant::now(), || figures)?;
+            let Some(letter) = next else {
+                return Ok(true);
+            };
+            let outlet = letter.word.outlet(&self.topics);
+            if !self.publish(outlet, letter.payload.clone()).await? {
+                self.conversation.put_back(letter);
+                return Ok(false);
             }
+            self.conversation.told(&letter.word);
         }
-        // A handful at a time, so that marks are heard in between.
+    }
+
+    /// A handful at a time, so that marks are heard in between. Tells when to come back.
+    async fn send_samples(&mut self) -> Result<Option<Instant>, Error> {
         for _ in 0..16 {
             match self.outbox.next(Instant::now()) {
                 Next::Send(payload) => {
@@ -324,25 +339,6 @@ impl Uplink {
             }
         }
         Ok(Some(Instant::now()))
-    }
-
-    /// Inventory and status first, so that nobody sees samples of an unknown node. Tells whether they
-    /// are out.
-    async fn introduce(&mut self) -> Result<bool, Error> {
-        // An inventory that comes meanwhile is due again.
-        self.info_due = false;
-        let mut told = self.tell_online().await?;
-        if told && let Some(info) = self.info.clone() {
-            told = self.publish(self.topics.info.clone(), info).await?;
-        }
-        self.info_due |= !told;
-        Ok(told)
-    }
-
-    async fn tell_online(&mut self) -> Result<bool, Error> {
-        self.samples_since_status = 0;
-        let status = self.topics.status.clone();
-        self.publish(status, Status::Online.as_str()).await
     }
 
     /// Tells whether the connection took it. What it does not take waits for the next connection.
@@ -364,7 +360,7 @@ impl Uplink {
             let taken = tokio::select! {
                 biased;
                 published = &mut publish => break published,
-                Some(taken) = self.taken.recv() => taken,
+                Some(taken) = self.inputs.taken.recv() => taken,
             };
             self.on_taken(taken)?;
         };
@@ -417,12 +413,16 @@ async fn until(wake: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use hostbus_wire::Sample;
     use hostbus_wire::sample::Cpu;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::Notify;
 
     use super::*;
+    use crate::sampler::Reading;
 
     /// More than the connection and the system hold for a broker that does not read.
     const SAMPLES: usize = 6_000;
@@ -436,7 +436,7 @@ mod tests {
         // SUBSCRIBE: its length in one byte, then the number that the answer repeats.
         let _ = stream.read(&mut packet).await.unwrap();
         assert_eq!(packet[0], 0x82);
-        let answer = [0x90, 3, packet[2], packet[3], 0];
+        let answer = [0x90, 6, packet[2], packet[3], 0, 1, 1, 0];
         stream.write_all(&answer).await.unwrap();
         std::future::pending::<()>().await;
     }
@@ -452,7 +452,12 @@ mod tests {
         let config = Config::default();
         let (out, taken) = mpsc::channel(1);
         let path = "home.a".parse().unwrap();
-        let uplink = Uplink::open(&config, &bus, &path, taken).unwrap();
+        let (_own, settings) = watch::channel(Tuning::new(&config));
+        let (tuning, _tuned) = watch::channel(Tuning::new(&config));
+        let fresh = Arc::new(Notify::new());
+        let inputs = Inputs { taken, settings };
+        let orders = Orders { tuning, fresh };
+        let uplink = Uplink::open(&config, &bus, &path, inputs, orders).unwrap();
         let token = CancellationToken::new();
         let uplink = tokio::spawn(uplink.run(token.clone()));
         let mut cpu = Cpu::new();

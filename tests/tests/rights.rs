@@ -150,14 +150,79 @@ fn a_publisher_writes_its_own_topics_only() {
         "hostbus/v1/home/web1/committed",
         "hostbus/v1/home/web1/config/desired",
         "hostbus/v1/home/web1/command/refresh",
+        "hostbus/v1/home/web2/config/reported",
+        "hostbus/v1/home/web2/reply/7",
         "hostbus/v1/home/_system/ingester/main",
+        "hostbus/v1/home/_system/publisher/web2",
         "hostbus/v1/home/web1/metrics/more",
         "other/web1/metrics",
     ] {
         bus.publish_in_vain(&witness, "home.web1", topic);
     }
-    bus.publish("home.web1", "hostbus/v1/home/web1/metrics", "mine");
-    witness.wait_for("its own sample", |message| message.payload == b"mine");
+    for own in [
+        "web1/metrics",
+        "web1/status",
+        "web1/info",
+        "web1/details/top",
+        "web1/events",
+        "web1/config/reported",
+        "web1/reply/7",
+        "_system/publisher/web1",
+    ] {
+        let topic = format!("hostbus/v1/home/{own}");
+        bus.publish("home.web1", &topic, own);
+        witness.wait_for(own, |message| message.topic == topic);
+    }
+}
+
+#[test]
+fn a_publisher_hears_what_is_meant_for_it_and_nothing_else() {
+    let bus = Bus::start();
+    let own = [
+        "web1/committed",
+        "web1/config/desired",
+        "web1/command/refresh",
+        "web1/info",
+    ];
+    let others = [
+        "web2/committed",
+        "web2/config/desired",
+        "web2/command/refresh",
+        "web2/info",
+        "web1/metrics",
+        "web1/config/reported",
+        "web1/reply/7",
+        "_system/publisher/web1",
+        "_rules/disk-full",
+    ]
+    .map(|topic| format!("hostbus/v1/home/{topic}"));
+    for version in VERSIONS {
+        let publisher = bus
+            .account("home.web1")
+            .subscribe(&bus.folder, version, &["#"])
+            .ready();
+        for topic in &others {
+            bus.publish("admin", topic, "not for it");
+        }
+        for topic in own {
+            let topic = format!("hostbus/v1/home/{topic}");
+            bus.publish("admin", &topic, "for it");
+            publisher.wait_for(&topic, |message| message.topic == topic);
+        }
+        let heard = publisher.received();
+        assert_eq!(heard.len(), own.len(), "{version:?} {heard:?}");
+        for topic in &others {
+            let narrow = bus
+                .account("home.web1")
+                .subscription(&bus.folder, version, &[topic]);
+            let finished = narrow.finish();
+            let said = format!("{}{}", finished.stdout, finished.stderr).to_lowercase();
+            assert!(
+                said.contains("all subscription requests were denied"),
+                "{said}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use hostbus_wire::alert::{Alert, AlertSeverity, AlertState};
 use hostbus_wire::committed::Committed;
-use hostbus_wire::control::{Command, ConfigDesired, ConfigReported, Reply};
+use hostbus_wire::control::{
+    CollectorDesired, Command, ConfigDesired, ConfigReported, ConfigSource, Reply,
+};
 use hostbus_wire::details::Details;
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::{Health, HealthState};
@@ -126,6 +128,7 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
             &Info {
                 v: 1,
                 ts: 1,
+                boot: Some(1),
                 hostname: Some(text()),
                 machine: Some(text()),
                 os: Some(text()),
@@ -164,7 +167,6 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                     },
                     InterfaceInfo::default(),
                 ],
-                boot: Some(1),
                 boot_time: Some(1),
                 publisher: Some(text()),
                 interval_ms: Some(1),
@@ -216,13 +218,35 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
             &ConfigDesired {
                 revision: 1,
                 interval_ms: Some(1000),
-                collectors: [(text(), false)].into(),
+                collectors: [
+                    (
+                        text(),
+                        CollectorDesired {
+                            enabled: Some(true),
+                            interval_ms: Some(1000),
+                            include: Some(vec![text()]),
+                            exclude: Some(Vec::new()),
+                        },
+                    ),
+                    (
+                        "short".to_owned(),
+                        CollectorDesired {
+                            enabled: Some(false),
+                            ..CollectorDesired::default()
+                        },
+                    ),
+                ]
+                .into(),
+                ..ConfigDesired::default()
             },
         ),
         check(
             "config-reported",
             &ConfigReported {
                 revision: 1,
+                source: Some(ConfigSource::Desired),
+                interval_ms: Some(1000),
+                collectors: [(text(), true)].into(),
                 refused: texts(),
             },
         ),

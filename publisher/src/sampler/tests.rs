@@ -229,6 +229,19 @@ async fn changed_settings_make_only_what_they_concern_anew() {
     assert_eq!(states["steady"], "off: disabled in the settings");
 }
 
+#[tokio::test]
+async fn a_failing_collector_that_is_turned_off_does_not_work_again() {
+    let mut config = without_gpus();
+    let mut sampler = Sampler::with(&MOODY, &config);
+    sampler.take_all(SECOND).await;
+    assert_eq!(kinds(&sampler.take_all(SECOND).await), ["collector-failed"]);
+    config.cpu.enabled = false;
+    sampler.change(&config);
+    let reading = sampler.take_all(SECOND).await;
+    assert!(reading.collectors_changed && kinds(&reading).is_empty());
+    assert_eq!(reading.collectors[0].state, CollectorState::Off);
+}
+
 #[test]
 fn a_sample_that_no_reader_would_take_is_cut() {
     let mut sample = Sample::default();

@@ -1,0 +1,283 @@
+//! What is heard and said besides samples and marks: it carries words between the bus, those who
+//! decide ([`control`](crate::control), [`neighbour`](crate::neighbour)), and those who say
+//! ([`announcer`](crate::announcer), [`health`](crate::health)). Decides and sends nothing itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hostbus_daemon::clock;
+use hostbus_wire::event::Event;
+use hostbus_wire::info::Info;
+use hostbus_wire::{EncodeError, codec};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, error, info};
+
+use crate::announcer::{Announcer, Letter, Word};
+use crate::control::{self, Control};
+use crate::events;
+use crate::health::{self, Condition, Figures, Teller};
+use crate::inventory;
+use crate::neighbour::{Neighbour, News, Step};
+use crate::sampler::{self, CollectorReport, Reading};
+use crate::tuning::Tuning;
+
+/// How the schedule is told what to do.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// How to take samples.
+    pub(crate) tuning: watch::Sender<Tuning>,
+    /// A sample is wanted now.
+    pub(crate) fresh: Arc<Notify>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    control: Control,
+    orders: Orders,
+    neighbour: Neighbour,
+    announcer: Announcer,
+    teller: Teller,
+    pub(crate) condition: Condition,
+    /// How each collector was doing last; empty before the first reading.
+    collectors: Vec<CollectorReport>,
+    /// This run, as in its samples.
+    boot: u64,
+    /// The interval that the inventory tells.
+    described: Option<Duration>,
+    connected: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(settings: Tuning, orders: Orders, boot: u64) -> Self {
+        Self {
+            control: Control::new(settings),
+            orders,
+            neighbour: Neighbour::default(),
+            announcer: Announcer::default(),
+            teller: Teller::default(),
+            condition: Condition::default(),
+            collectors: Vec::new(),
+            boot,
+            described: None,
+            connected: false,
+        }
+    }
+
+    /// The time from sample to sample by the settings.
+    pub(crate) fn interval(&self) -> Duration {
+        self.control.interval()
+    }
+
+    pub(crate) fn on_connected(&mut self, now: Instant) {
+        self.connected = true;
+        self.control.on_connected(now);
+        self.neighbour.on_connected(now);
+        self.teller.on_connected();
+        self.announcer.on_connected();
+    }
+
+    pub(crate) fn on_disconnected(&mut self) {
+        self.connected = false;
+        self.control.on_disconnected();
+    }
+
+    /// The host's own settings were read again.
+    pub(crate) fn on_settings(&mut self, settings: Tuning) {
+        self.control.rebase(settings);
+    }
+
+    /// `config/desired`.
+    pub(crate) fn on_desired(&mut self, payload: &[u8]) {
+        self.control.on_desired(payload);
+    }
+
+    /// `command/<name>`.
+    pub(crate) fn on_command(
+        &mut self,
+        name: &str,
+        payload: &[u8],
+        retained: bool,
+        now: Instant,
+    ) -> Result<(), EncodeError> {
+        let now_ms = clock::unix_ms();
+        let outcome = self
+            .control
+            .on_command(name, payload, retained, now, now_ms);
+        if let Some(reply) = outcome.reply {
+            self.announcer.reply(&reply)?;
+        }
+        if outcome.order == Some(control::Order::Refresh) {
+            self.describe()?;
+            self.announcer.repeat_all();
+            self.orders.fresh.notify_one();
+        }
+        Ok(())
+    }
+
+    /// `info` of this node: our own, or another's under our name.
+    pub(crate) fn on_info(&mut self, payload: &[u8], retained: bool, now: Instant) {
+        if retained || payload.is_empty() {
+            return;
+        }
+        match codec::decode::<Info>(payload) {
+            Ok(Info {
+                boot: Some(boot), ..
+            }) => {
+                let step = self.neighbour.on_info(boot, now);
+                self.follow(step);
+            }
+            // Somebody else's, who knows nothing of runs.
+            Ok(_) => {}
+            Err(error) => debug!(%error, "unreadable info"),
+        }
+    }
+
+    /// The ingester takes the samples of the run `boot` in place of ours.
+    pub(crate) fn on_foreign_mark(&mut self, boot: u64, now: Instant) {
+        let step = self.neighbour.on_foreign_mark(boot, now);
+        self.follow(step);
+    }
+
+    /// Our samples carry another run from now on.
+    pub(crate) fn on_boot_moved(&mut self, boot: u64) -> Result<(), EncodeError> {
+        self.boot = boot;
+        self.describe()
+    }
+
+    /// A reading: what it tells besides its sample.
+    pub(crate) fn on_reading(&mut self, reading: Reading) -> Result<(), EncodeError> {
+        for event in reading.events {
+            self.announcer.event(event);
+        }
+        for (name, table) in reading.details {
+            self.announcer.details(name, &table)?;
+        }
+        self.collectors = reading.collectors;
+        if reading.collectors_changed {
+            self.condition.on_collectors(&self.collectors);
+            self.describe()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.announcer.event(event);
+    }
+
+    pub(crate) fn repeat_status(&mut self) {
+        self.announcer.repeat_status();
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<(), EncodeError> {
+        self.control.tick(now);
+        if let Some(tuning) = self.control.take_change(now) {
+            self.orders.tuning.send_if_modified(|current| {
+                let changed = *current != tuning;
+                *current = tuning;
+                changed
+            });
+            if self.described.is_some_and(|told| told != self.interval()) {
+                self.describe()?;
+            }
+        }
+        if self.connected {
+            let step = self.neighbour.tick(now);
+            self.follow(step);
+        }
+        Ok(())
+    }
+
+    /// When to [`tick`](Self::tick) next, or to tell the health.
+    pub(crate) fn wake(&self) -> Option<Instant> {
+        let connected = || {
+            let health = self.teller.due_at(&self.condition);
+            health.into_iter().chain(self.neighbour.wake())
+        };
+        let mut wakes: Vec<Instant> = self.control.wake().into_iter().collect();
+        if self.connected {
+            wakes.extend(connected());
+        }
+        wakes.into_iter().min()
+    }
+
+    /// What to say next. `figures` are asked for when the health is due.
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        figures: impl FnOnce() -> Figures,
+    ) -> Result<Option<Letter>, EncodeError> {
+        if let Some(report) = self.control.report() {
+            self.announcer.report(&report)?;
+            self.control.reported();
+        }
+        // Before the first reading there is nothing to tell.
+        let due = self
+            .teller
+            .due_at(&self.condition)
+            .is_none_or(|at| at <= now);
+        if due && !self.collectors.is_empty() {
+            let health = self
+                .condition
+                .health(clock::unix_ms(), figures(), &self.collectors);
+            self.announcer.health(&health)?;
+            self.teller.told(&self.condition, now);
+        }
+        self.announcer.next()
+    }
+
+    /// The letter went out.
+    pub(crate) fn told(&mut self, word: &Word) {
+        if let Word::Info { boot: Some(boot) } = word {
+            self.neighbour.on_published(*boot);
+        }
+    }
+
+    /// The letter did not go out.
+    pub(crate) fn put_back(&mut self, letter: Letter) {
+        self.announcer.put_back(letter);
+    }
+
+    /// The health of a clean stop, as payload.
+    pub(crate) fn last_health(&self, figures: Figures) -> Result<Vec<u8>, EncodeError> {
+        codec::encode(&health::stopped(
+            clock::unix_ms(),
+            figures,
+            &self.collectors,
+        ))
+    }
+
+    fn describe(&mut self) -> Result<(), EncodeError> {
+        if self.collectors.is_empty() {
+            return Ok(());
+        }
+        let interval = self.interval();
+        let states = sampler::states(&self.collectors);
+        let info = inventory::info(states, interval, self.boot);
+        self.described = Some(interval);
+        self.announcer.describe(&info)
+    }
+
+    fn follow(&mut self, step: Step) {
+        if step.publish {
+            self.announcer.repeat_info();
+        }
+        match step.news {
+            Some(News::InUse { boot }) => {
+                error!(
+                    boot,
+                    "another publisher uses this node's name: give one of them another publisher.node"
+                );
+                self.condition.in_use = true;
+                let event = events::node_in_use(clock::unix_ms(), boot);
+                self.announcer.event(event);
+            }
+            Some(News::Over) => {
+                info!("the other publisher of this node is gone");
+                self.condition.in_use = false;
+            }
+            None => {}
+        }
+    }
+}
