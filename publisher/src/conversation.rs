@@ -254,8 +254,7 @@ impl Conversation {
         }
         let interval = self.interval();
         let states = sampler::states(&self.collectors);
-        let mut info = inventory::info(states, interval);
-        info.boot = Some(self.boot);
+        let info = inventory::info(states, interval, self.boot);
         self.described = Some(interval);
         self.announcer.describe(&info)
     }

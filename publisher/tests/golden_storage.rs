@@ -160,7 +160,7 @@ fn lsblk() -> BTreeMap<String, (u64, bool)> {
 #[test]
 fn disks_of_the_inventory_and_of_samples_are_those_of_lsblk() {
     let known = lsblk();
-    let info = inventory::info(BTreeMap::new(), Duration::from_secs(10));
+    let info = inventory::info(BTreeMap::new(), Duration::from_secs(10), 1);
     for disk in &info.disks {
         let (size, rotational) = known[&disk.name];
         assert_eq!(disk.size_bytes, Some(size), "{disk:?}");
@@ -189,7 +189,7 @@ fn disks_of_the_inventory_and_of_samples_are_those_of_lsblk() {
 fn interfaces_of_the_inventory_are_those_of_ip() {
     let text = output("ip", "iproute2", &["-j", "address"]);
     let known: Vec<Value> = serde_json::from_str(&text).unwrap();
-    let info = inventory::info(BTreeMap::new(), Duration::from_secs(10));
+    let info = inventory::info(BTreeMap::new(), Duration::from_secs(10), 1);
     for interface in &info.networks {
         let found = known
             .iter()

@@ -8,6 +8,7 @@ use hostbus_wire::info::Info;
 use hostbus_wire::sample::all_fields;
 use hostbus_wire::status::Status;
 use redis::{Cmd, Pipeline, Value};
+use serde::Serialize;
 
 use crate::config::StoreConfig;
 use crate::connection::Connection;
@@ -179,7 +180,13 @@ fn is_inventory(field: &str) -> bool {
     .contains(&field)
 }
 
-/// The inventory as fields of a hash.
+/// A list as JSON; `None` when it is empty.
+fn json<T: Serialize>(list: &[T]) -> Option<String> {
+    // The lists of an inventory hold nothing that JSON can't say.
+    (!list.is_empty()).then(|| serde_json::to_string(list).unwrap_or_default())
+}
+
+/// The inventory as fields of a hash: plain texts and numbers, lists as JSON.
 fn flatten(inventory: &Info) -> Vec<(String, String)> {
     let texts = [
         ("hostname", &inventory.hostname),
@@ -187,12 +194,18 @@ fn flatten(inventory: &Info) -> Vec<(String, String)> {
         ("os", &inventory.os),
         ("kernel", &inventory.kernel),
         ("arch", &inventory.arch),
+        ("virtualization", &inventory.virtualization),
+        ("container", &inventory.container),
         ("cpu_model", &inventory.cpu_model),
         ("publisher", &inventory.publisher),
     ];
     let numbers = [
         ("ts", Some(inventory.ts)),
         ("cpu_cores", inventory.cpu_cores.map(u64::from)),
+        (
+            "cpu_physical_cores",
+            inventory.cpu_physical_cores.map(u64::from),
+        ),
         ("memory_bytes", inventory.memory_bytes),
         ("boot_time", inventory.boot_time),
         ("interval_ms", inventory.interval_ms.map(u64::from)),
@@ -208,8 +221,48 @@ fn flatten(inventory: &Info) -> Vec<(String, String)> {
             fields.push((name.to_owned(), number.to_string()));
         }
     }
+    for (name, list) in [
+        ("memory_modules", json(&inventory.memory_modules)),
+        ("disks", json(&inventory.disks)),
+        ("networks", json(&inventory.networks)),
+    ] {
+        if let Some(list) = list {
+            fields.push((name.to_owned(), list));
+        }
+    }
     for (collector, state) in &inventory.collectors {
         fields.push((format!("{}{collector}", info::COLLECTOR), state.clone()));
     }
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use hostbus_wire::info::DiskInfo;
+
+    use super::*;
+
+    #[test]
+    fn an_inventory_becomes_texts_numbers_and_lists_as_json() {
+        let inventory = Info {
+            ts: 7,
+            container: Some("podman".to_owned()),
+            cpu_physical_cores: Some(4),
+            disks: vec![DiskInfo {
+                name: "vda".to_owned(),
+                ..DiskInfo::default()
+            }],
+            collectors: [("cpu".to_owned(), "on".to_owned())].into(),
+            ..Info::default()
+        };
+        let expected = [
+            ("container", "podman"),
+            ("ts", "7"),
+            ("cpu_physical_cores", "4"),
+            ("disks", r#"[{"name":"vda"}]"#),
+            ("collector.cpu", "on"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(flatten(&inventory), expected);
+    }
 }

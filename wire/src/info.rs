@@ -12,6 +12,9 @@ pub struct Info {
     pub v: u32,
     /// When it was put together, in milliseconds since 1970-01-01 UTC.
     pub ts: u64,
+    /// The publisher's run, as in its samples. Two of them live mean two publishers of one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<u64>,
     /// The host's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -62,9 +65,6 @@ pub struct Info {
     /// The publisher's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publisher: Option<String>,
-    /// The number of the publisher's run, as its samples carry it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boot: Option<u64>,
     /// The time from sample to sample in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u32>,

@@ -128,6 +128,7 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
             &Info {
                 v: 1,
                 ts: 1,
+                boot: Some(1),
                 hostname: Some(text()),
                 machine: Some(text()),
                 os: Some(text()),
@@ -166,7 +167,6 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                     },
                     InterfaceInfo::default(),
                 ],
-                boot: Some(1),
                 boot_time: Some(1),
                 publisher: Some(text()),
                 interval_ms: Some(1),

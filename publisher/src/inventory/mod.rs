@@ -32,10 +32,9 @@ pub fn hostname() -> Option<String> {
     System::host_name().ok()
 }
 
-/// What this host is. `collectors` tells the state of each collector. The number of the run is not
-/// known here.
+/// What this host is. `collectors` tells the state of each collector, `boot` is the publisher's run.
 #[must_use]
-pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
+pub fn info(collectors: BTreeMap<String, String>, interval: Duration, boot: u64) -> Info {
     let root = Path::new("/");
     let processor = CpuInfo::read(root);
     let units = all_fields()
@@ -60,7 +59,7 @@ pub fn info(collectors: BTreeMap<String, String>, interval: Duration) -> Info {
         disks: devices::disks(root),
         networks: devices::interfaces(root, &devices::addresses()),
         boot_time: System::boot_time().ok().filter(|time| *time > 0),
-        boot: None,
+        boot: Some(boot),
         publisher: Some(env!("CARGO_PKG_VERSION").to_owned()),
         interval_ms: u32::try_from(interval.as_millis()).ok(),
         collectors,
@@ -137,7 +136,8 @@ mod tests {
     #[test]
     fn this_host_is_described() {
         let states = BTreeMap::from([("cpu".to_owned(), "on".to_owned())]);
-        let info = info(states, Duration::from_secs(10));
+        let info = info(states, Duration::from_secs(10), 7);
+        assert_eq!(info.boot, Some(7));
         assert!(
             info.hostname.is_some() && info.kernel.is_some() && info.os.is_some(),
             "{info:?}"
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_largest_host_fits() {
         let long = || Some("ü".repeat(3000));
-        let mut info = info(BTreeMap::new(), Duration::from_secs(10));
+        let mut info = info(BTreeMap::new(), Duration::from_secs(10), 1);
         info.machine = long();
         info.collectors = (0..20).map(|n| (n.to_string(), "x".repeat(4000))).collect();
         info.memory_modules = vec![

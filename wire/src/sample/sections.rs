@@ -147,7 +147,7 @@ section! {
     /// One graphics processor.
     pub struct Gpu as "gpu" {
         labels {
-            /// Its index, `0`.
+            /// NVIDIA's index, `0`, or the slot of an AMD GPU, `0000:03:00.0`.
             name: Name,
             /// Its model.
             #[serde(default, skip_serializing_if = "Option::is_none")]
