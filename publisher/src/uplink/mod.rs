@@ -288,7 +288,9 @@ impl Uplink {
             Ok(mark) => {
                 debug!(?mark, "mark");
                 self.outbox.on_committed(mark, now);
+                // A run that moves behind a later one does so first.
                 self.tell_notices()?;
+                self.conversation.on_mark(mark.boot);
             }
             Err(error) => debug!(%error, "unreadable mark"),
         }
