@@ -10,12 +10,13 @@
 //! bounded time, in which samples are still taken in.
 
 mod farewell;
+mod notices;
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use hostbus_client::{BusConfig, ClientError, Connection, Event, Message, Options, Sender, Will};
-use hostbus_daemon::{CancellationToken, clock};
+use hostbus_daemon::CancellationToken;
 use hostbus_wire::committed::Committed;
 use hostbus_wire::status::Status;
 use hostbus_wire::{NodePath, codec};
@@ -26,9 +27,8 @@ use tracing::{debug, error, info, warn};
 use crate::config::Config;
 use crate::conversation::{Conversation, Orders};
 use crate::error::Error;
-use crate::events;
 use crate::health::Figures;
-use crate::outbox::{Beginning, Disk, DiskNext, DiskNotice, Next, Notice, Outbox, Report};
+use crate::outbox::{Beginning, Disk, DiskNext, Next, Outbox, Report};
 use crate::schedule::Taken;
 use crate::topics::{Incoming, Outlet, Topics};
 use crate::tuning::Tuning;
@@ -327,68 +327,8 @@ impl Uplink {
     }
 
     fn tell_notices(&mut self) -> Result<(), Error> {
-        let ts = clock::unix_ms();
         for notice in self.outbox.take_notices() {
-            match notice {
-                Notice::DropsBegan => {
-                    warn!("the outbox is full, the oldest samples are dropped");
-                    self.conversation.condition.dropping = true;
-                    self.conversation.event(events::samples_dropped(ts));
-                }
-                Notice::DropsEnded { dropped } => {
-                    info!(dropped, "the outbox has room again");
-                    self.conversation.condition.dropping = false;
-                    self.conversation
-                        .event(events::outbox_recovered(ts, dropped));
-                }
-                Notice::ImpossibleMark { mark } => {
-                    warn!(
-                        ?mark,
-                        "a mark covers samples that were never sent, it is ignored"
-                    );
-                }
-                Notice::OtherPublisher { mark } => {
-                    self.conversation.on_foreign_mark(mark.boot, Instant::now());
-                }
-                Notice::BootMoved { from, to } => {
-                    info!(
-                        from,
-                        to, "the ingester knows a later run, ours comes after it now"
-                    );
-                    self.conversation.on_boot_moved(to)?;
-                }
-                Notice::Damaged { lost } => {
-                    error!(lost, "samples on disk are damaged and lost");
-                    self.conversation.event(events::samples_damaged(ts, lost));
-                }
-                Notice::Broken {
-                    aside,
-                    reason,
-                    lost,
-                } => {
-                    error!(
-                        kept = aside,
-                        reason, lost, "the file of samples is damaged, a new one is begun"
-                    );
-                    self.conversation
-                        .event(events::outbox_broken(ts, &aside, &reason, lost));
-                }
-                Notice::Disk(DiskNotice::Failed(failure)) => {
-                    warn!(
-                        reason = failure.reason,
-                        mend = failure.mend,
-                        "samples can't be kept on disk, they stay in memory"
-                    );
-                    self.conversation.condition.disk = Some(failure.to_string());
-                    self.conversation
-                        .event(events::outbox_disk_failed(ts, &failure));
-                }
-                Notice::Disk(DiskNotice::Recovered) => {
-                    info!("samples can be kept on disk again");
-                    self.conversation.condition.disk = None;
-                    self.conversation.event(events::outbox_disk_recovered(ts));
-                }
-            }
+            notices::tell(notice, &mut self.conversation)?;
         }
         Ok(())
     }
@@ -507,6 +447,7 @@ async fn until(wake: Option<Instant>) {
 mod tests {
     use std::sync::Arc;
 
+    use hostbus_daemon::clock;
     use hostbus_wire::Sample;
     use hostbus_wire::sample::Cpu;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
