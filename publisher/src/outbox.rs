@@ -375,7 +375,7 @@ impl Outbox {
         }
         let known = self.held.knows(mark.boot);
         let ours = known || self.known_boots.contains(&mark.boot);
-        if !ours && mark.seq > 0 && !self.recognised && self.held.front().boot < mark.boot {
+        if !ours && mark.seq > 0 && self.held.front().boot < mark.boot {
             // A run that our folder knows nothing of: it says nothing about the runs before it.
             self.move_behind(mark.boot);
             return;

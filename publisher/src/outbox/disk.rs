@@ -33,8 +33,6 @@ struct Keeper {
     /// The folder was read once: what is in the file now, we wrote.
     opened: bool,
     file: Option<SampleFile>,
-    /// The boot of this run, as the clock gave it.
-    boot: u64,
     /// The boots that this process has noted.
     noted: Vec<u64>,
     reports: mpsc::UnboundedSender<Report>,
@@ -93,7 +91,6 @@ impl Disk {
             lock: None,
             opened: false,
             file: None,
-            boot: beginning.boot,
             noted: Vec::new(),
             reports: sender.clone(),
         };
@@ -107,6 +104,12 @@ impl Disk {
             Ok(Some(Report::Found(found))) => {
                 beginning.boot = found.boot_after(beginning.boot);
                 beginning.found = found;
+                disk.order(Order::Begin(beginning.boot));
+                let begun = timeout(OPEN_WITHIN, reports.recv()).await;
+                if let Ok(Some(Report::Failed { failure, .. })) = begun {
+                    // The folder is readable, at least. The next run may move behind this one.
+                    warn!(%failure, "the boot of this run can't be noted");
+                }
             }
             Ok(Some(Report::InUse)) => {
                 return Err(Error::OutboxInUse {
@@ -252,14 +255,19 @@ impl Keeper {
         }
         let done = match order {
             Order::Open => Ok(Report::Found(Found::default())),
-            Order::Commit(batch) => self.note_moves(&batch).and_then(|()| {
-                self.with_file(|file, paths| {
+            Order::Commit(batch) => self
+                .with_file(|file, paths| {
                     file.commit(&batch)?;
                     let file_bytes =
                         fs::metadata(&paths.samples).map_or(0, |metadata| metadata.len());
                     Ok(Report::Kept { file_bytes })
                 })
-            }),
+                .and_then(|kept| {
+                    // Not before: a boot that is known tells that all runs before it were there.
+                    self.note(batch.moved.iter().flat_map(|(key, boot)| [*key, *boot]))?;
+                    Ok(kept)
+                }),
+            Order::Begin(boot) => self.note([boot]).map(|()| Report::Begun),
             Order::Read {
                 from,
                 end,
@@ -299,12 +307,6 @@ impl Keeper {
                 Err(system @ Fault::System(_)) => return Err(system),
             }
         }
-        // The boot of now is that of a process whose folder was away so far, the other one that of a
-        // process which begins.
-        let mut boots = vec![self.boot, found.boot_after(self.boot)];
-        boots.dedup();
-        lock.note_boots(&boots).map_err(Fault::System)?;
-        self.noted = boots;
         self.opened = true;
         if found.runs.is_empty() {
             // What is left is an empty file, of no use to anyone.
@@ -313,15 +315,10 @@ impl Keeper {
         Ok(Some(found))
     }
 
-    /// The next start must come after the boots to which runs have moved, even when nothing of those
-    /// is left in the file.
-    fn note_moves(&mut self, batch: &Batch) -> Result<(), Fault> {
-        let mut new: Vec<u64> = batch
-            .moved
-            .iter()
-            .flat_map(|(key, boot)| [*key, *boot])
-            .filter(|boot| !self.noted.contains(boot))
-            .collect();
+    /// Notes the boots of runs, all of which the next start comes after.
+    fn note(&mut self, boots: impl IntoIterator<Item = u64>) -> Result<(), Fault> {
+        let mut new: Vec<u64> = boots.into_iter().collect();
+        new.retain(|boot| !self.noted.contains(boot));
         new.dedup();
         if let Some(lock) = &mut self.lock
             && !new.is_empty()

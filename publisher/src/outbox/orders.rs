@@ -31,6 +31,8 @@ pub(crate) struct Batch {
 pub(crate) enum Order {
     /// Open the folder, which could not be opened before.
     Open,
+    /// A run begins under this boot, with all that the folder holds.
+    Begin(u64),
     Commit(Batch),
     /// Read samples of one run from `from` on and before `end`, as many as `max_bytes` hold, but one
     /// at least.
@@ -60,6 +62,8 @@ pub(crate) type ReadRow = (Place, Option<Vec<u8>>);
 pub(crate) enum Report {
     /// The file could be opened for the first time; this was in it.
     Found(Found),
+    /// The boot is noted.
+    Begun,
     /// The batch is durable.
     Kept { file_bytes: u64 },
     /// What was asked for.

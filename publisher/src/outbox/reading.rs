@@ -42,6 +42,7 @@ impl Outbox {
     pub(crate) fn on_report(&mut self, report: Report, now: Instant) {
         match report {
             Report::Found(found) => self.on_found(&found),
+            Report::Begun => {}
             Report::Kept { file_bytes } => {
                 if let Some(last) = self.keeping.on_kept(file_bytes) {
                     self.tell_kept(last);

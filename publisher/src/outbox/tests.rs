@@ -308,6 +308,7 @@ fn serve_disk(outbox: &mut Outbox, now: Instant) -> Vec<Order> {
         orders.push(order.clone());
         let report = match order {
             Order::Open => Report::Found(Found::default()),
+            Order::Begin(_) => Report::Begun,
             Order::Commit(_) => Report::Kept { file_bytes: 1 },
             Order::Read { from, end, .. } => Report::Read(
                 (from.seq..end)
