@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hostbus_daemon::Backoff;
 use hostbus_wire::QoS;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, LastWill, MqttOptions, Packet,
@@ -16,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::config::BusConfig;
 use crate::error::ClientError;
+use crate::returns::Returns;
 use crate::tls::{Failure, Tunnel};
 
 /// The largest packet we take, in bytes. A packet beyond it breaks the connection, and a retained one
@@ -27,8 +27,6 @@ const MAX_OUTGOING_BYTES: usize = 1024 * 1024;
 /// are full the connection reads no more until the component takes some; when the publishes are
 /// full [`Sender::publish`] waits.
 const CHANNEL: usize = 1024;
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long saying good-bye may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -54,6 +52,9 @@ pub struct Options {
     pub filters: Vec<(String, QoS)>,
     /// The last will.
     pub will: Option<Will>,
+    /// Over how long clients of this kind come back when they all lose their broker at once. Zero:
+    /// each comes back at once.
+    pub return_within: Duration,
 }
 
 /// A message from the bus.
@@ -143,6 +144,7 @@ impl Connection {
             events: event_sender,
             connected: connected_sender,
             unacknowledged: unacknowledged.clone(),
+            returns: Returns::new(options.return_within),
             component: options.component,
             url: config.url.clone(),
             last_error: None,
@@ -294,6 +296,7 @@ struct Driver {
     events: mpsc::Sender<Event>,
     connected: watch::Sender<bool>,
     unacknowledged: watch::Sender<usize>,
+    returns: Returns,
     component: String,
     url: String,
     last_error: Option<String>,
@@ -303,7 +306,6 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, token: CancellationToken) {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let polled = tokio::select! {
                 polled = self.event_loop.poll() => polled,
@@ -312,7 +314,7 @@ impl Driver {
             match polled {
                 Ok(rumqttc::Event::Incoming(packet)) => {
                     if self.take(packet).await {
-                        backoff.reset();
+                        self.returns.on_connected();
                     }
                 }
                 Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
@@ -321,7 +323,7 @@ impl Driver {
                 Err(error) => {
                     self.lost(&error).await;
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.next_wait()) => {}
+                        () = tokio::time::sleep(self.returns.next_wait()) => {}
                         () = token.cancelled() => return,
                     }
                 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`config`] | the `[bus]` section |
 //! | [`connection`] | the connection itself, its events and its sender |
+//! | `returns` | when to try again after a connection is lost |
 //! | `tls` | TLS to the broker |
 //! | [`error`] | what can go wrong |
 //!
@@ -15,6 +16,7 @@
 pub mod config;
 pub mod connection;
 pub mod error;
+mod returns;
 mod tls;
 
 pub use config::BusConfig;

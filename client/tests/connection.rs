@@ -43,6 +43,7 @@ async fn bus() -> (TcpListener, Connection) {
         component: "test".to_owned(),
         filters: vec![("a/#".to_owned(), QoS::AtMostOnce)],
         will: None,
+        ..Options::default()
     };
     let connection = Connection::open(&config, options).expect("the settings are good");
     (listener, connection)

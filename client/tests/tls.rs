@@ -72,6 +72,7 @@ impl TlsBroker {
             component: "test".to_owned(),
             filters: vec![("a/#".to_owned(), QoS::AtMostOnce)],
             will: None,
+            ..Options::default()
         };
         Connection::open(&config, options).unwrap()
     }

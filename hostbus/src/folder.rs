@@ -6,6 +6,7 @@
 //!   site.json           where the running site listens; gone when it stops
 //!   credentials/<name>  0600, one secret each: admin viewer publisher ingester notifier
 //!   broker/             the broker's own: identities
+//!   publisher/          what the publisher of this host keeps until it is delivered
 //!   redis/              the private Redis: its settings, socket and append-only file
 //! ```
 
@@ -102,6 +103,10 @@ impl Folder {
 
     pub(crate) fn broker(&self) -> PathBuf {
         self.path.join("broker")
+    }
+
+    pub(crate) fn publisher(&self) -> PathBuf {
+        self.path.join("publisher")
     }
 
     pub(crate) fn redis(&self) -> PathBuf {

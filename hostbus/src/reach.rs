@@ -49,6 +49,7 @@ pub(crate) async fn connect(
         component: component.to_owned(),
         filters,
         will: None,
+        ..Options::default()
     };
     let mut connection = Connection::open(bus, options)?;
     let connected = tokio::time::timeout(CONNECT_WITHIN, async {

@@ -88,6 +88,7 @@ pub async fn start(
         component: "ingester".to_owned(),
         filters: subscriber::filters(&bus.root),
         will: Some(announcer::will(&health)),
+        ..Options::default()
     };
     let appender = Appender::open(&store, config.max_series_per_node)?;
     let describer = Describer::open(&store)?;

@@ -48,6 +48,7 @@ pub async fn start(
         component: "notifier".to_owned(),
         filters: Vec::new(),
         will: Some(will),
+        ..Options::default()
     };
     let connection = Connection::open(&bus, options)?;
     let task = tokio::spawn(run(connection, topic, token.clone()));

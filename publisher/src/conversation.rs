@@ -133,6 +133,11 @@ impl Conversation {
         }
     }
 
+    /// The ingester has taken samples of the run `boot`.
+    pub(crate) fn on_mark(&mut self, boot: u64) {
+        self.condition.overruled = boot > self.boot;
+    }
+
     /// The ingester takes the samples of the run `boot` in place of ours.
     pub(crate) fn on_foreign_mark(&mut self, boot: u64, now: Instant) {
         let step = self.neighbour.on_foreign_mark(boot, now);

@@ -38,6 +38,17 @@ pub enum Error {
         /// The range.
         expected: &'static str,
     },
+    /// Another publisher of this node runs on this host.
+    #[error(
+        "another publisher of {node} runs on this host and holds {}: stop it, or give this one another publisher.node or publisher.outbox.folder",
+        folder.display()
+    )]
+    OutboxInUse {
+        /// The folder of the outbox.
+        folder: PathBuf,
+        /// The site and the node.
+        node: String,
+    },
     /// No node is set, and the host name gives none.
     #[error(
         "the host name `{hostname}` makes no node id: set publisher.node to 1 to 31 of a-z, 0-9 and '-'"
@@ -58,7 +69,7 @@ impl Error {
     /// Tells whether a setting is wrong, so that trying again is useless.
     #[must_use]
     pub fn is_setting(&self) -> bool {
-        !matches!(self, Self::Encode(_))
+        !matches!(self, Self::Encode(_) | Self::OutboxInUse { .. })
     }
 }
 

@@ -8,6 +8,8 @@ use hostbus_wire::{Name, Scalar};
 
 use crate::health::IN_USE;
 
+use crate::outbox::DiskFailure;
+
 /// How many events wait for a connection. When it is full the oldest goes.
 const MAX_WAITING: usize = 64;
 
@@ -100,6 +102,43 @@ pub(crate) fn outbox_recovered(ts: u64, dropped: u64) -> Event {
     let message = format!("the outbox has room again, {dropped} samples were dropped");
     let details = [("dropped", Scalar::Integer(dropped))];
     event(ts, "outbox-recovered", Severity::Info, message, details)
+}
+
+pub(crate) fn samples_damaged(ts: u64, lost: u64) -> Event {
+    let message = format!("{lost} samples in the outbox were damaged on disk and are lost");
+    let details = [("lost", Scalar::Integer(lost))];
+    event(ts, "samples-damaged", Severity::Error, message, details)
+}
+
+pub(crate) fn outbox_broken(ts: u64, aside: &str, reason: &str, lost: u64) -> Event {
+    let message =
+        format!("the outbox's file was damaged ({reason}), it is kept as {aside} and begun anew");
+    let details = [
+        ("file", text(aside)),
+        ("reason", text(reason)),
+        ("lost", Scalar::Integer(lost)),
+    ];
+    event(ts, "outbox-broken", Severity::Error, message, details)
+}
+
+pub(crate) fn outbox_disk_failed(ts: u64, failure: &DiskFailure) -> Event {
+    let message = format!("samples can't be kept on disk: {failure}");
+    let details = [
+        ("reason", text(&failure.reason)),
+        ("mend", text(failure.mend)),
+    ];
+    event(
+        ts,
+        "outbox-disk-failed",
+        Severity::Warning,
+        message,
+        details,
+    )
+}
+
+pub(crate) fn outbox_disk_recovered(ts: u64) -> Event {
+    let message = "samples can be kept on disk again".to_owned();
+    event(ts, "outbox-disk-recovered", Severity::Info, message, [])
 }
 
 pub(crate) fn node_in_use(ts: u64, boot: u64) -> Event {

@@ -35,6 +35,8 @@ pub(crate) struct Condition {
     pub(crate) disk: Option<String>,
     /// Another publisher of this node is connected.
     pub(crate) in_use: bool,
+    /// The ingester has taken a later run than ours, and takes nothing of ours any more.
+    pub(crate) overruled: bool,
 }
 
 /// What is counted.
@@ -71,6 +73,9 @@ impl Condition {
         let mut reasons = Vec::new();
         if self.in_use {
             reasons.push(IN_USE.to_owned());
+        }
+        if self.overruled {
+            reasons.push(OVERRULED.to_owned());
         }
         if self.dropping {
             reasons.push("the outbox is full, its oldest samples are dropped".to_owned());
@@ -115,6 +120,10 @@ impl Condition {
 /// What is said of another publisher, with the way to mend it.
 pub(crate) const IN_USE: &str =
     "another publisher uses this node's name: give one of them another publisher.node";
+
+/// What is said when our samples are not taken, with the way to mend it.
+const OVERRULED: &str = "samples of a later run are taken in place of these: restart this publisher once no other \
+                         one uses the node's name";
 
 /// The payload of a clean stop.
 pub(crate) fn stopped(ts: u64, figures: Figures, collectors: &[CollectorReport]) -> Health {
@@ -258,6 +267,8 @@ mod tests {
              the outbox has no disk: it is full; \
              the collector disks fails: no such file"
         );
+        condition.overruled = true;
+        assert!(reason(&condition).contains("restart this publisher"));
         condition.on_collectors(&reports(failed(&"é".repeat(4000))));
         assert!(reason(&condition).len() < 1010);
     }

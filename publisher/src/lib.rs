@@ -65,6 +65,7 @@ pub use sampler::{CollectorReport, CollectorState};
 
 use conversation::Orders;
 use heartbeat::{Heartbeat, Pulse};
+use outbox::Disk;
 use sampler::Sampler;
 use schedule::{Taken, Wishes};
 use tuning::Tuning;
@@ -80,7 +81,7 @@ const READINGS: usize = 16;
 /// `offline` is published and the connection is closed, all within some 1.5 seconds.
 ///
 /// # Errors
-/// A setting is wrong, or the host has no usable name.
+/// A setting is wrong, the host has no usable name, or another publisher of this node runs here.
 pub async fn start(
     config: Config,
     bus: BusConfig,
@@ -94,7 +95,6 @@ pub async fn start(
 ///
 /// # Errors
 /// As [`start`].
-#[expect(clippy::unused_async, reason = "all components start alike")]
 pub async fn start_with_handle(
     config: Config,
     bus: BusConfig,
@@ -111,7 +111,8 @@ pub async fn start_with_handle(
         fresh: Arc::clone(&fresh),
     };
     let inputs = Inputs { taken, settings };
-    let uplink = Uplink::open(&config, &bus, &path, inputs, Orders { tuning, fresh })?;
+    let disk = Disk::open(&config.outbox, &path).await?;
+    let uplink = Uplink::open(&config, &bus, &path, disk, inputs, Orders { tuning, fresh })?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
     let mut heartbeat = Heartbeat::new();

@@ -22,23 +22,64 @@
 //! rate. New samples wait behind them, so that all arrive in order. When it falls silent in the
 //! middle, the next probe ends the catching up, and new samples go out at once again.
 //!
-//! `boot` must rise at each start. It is the time of the start in seconds, and should the clock
-//! have been set back since the last run, the first mark shows it: the ingester already has a later
-//! boot. The outbox then moves itself behind that one. For this the first samples of a run wait
-//! `LISTEN` for the retained mark. What remains is a run that begins in the very second in which
-//! the last one began, at a broker that lost its retained mark: the ingester takes some of its
-//! first samples for old ones.
+//! Samples of earlier runs are found on disk at the start, and come first: an ingester that has taken
+//! the first sample of a run takes nothing of the runs before it. So all of the above works on the
+//! *front*, the oldest stretch without a gap, and the first sample of a later stretch is never sent
+//! while an older one is held. Any other live sample may be: the ingester answers it by asking for
+//! what is missing, and watchers of the bus have what is new meanwhile.
+//!
+//! `boot` must rise at each start. It is the time of the start in seconds, or follows the newest one
+//! that the folder knows. Should the folder be lost and the clock have been set back, the first
+//! mark shows it: the ingester already has a later boot. What is held then moves behind that one. For this
+//! the first samples of a process wait `LISTEN` for the retained mark. What remains is a run without
+//! a folder that begins in the very second in which the last one began, at a broker that lost its
+//! retained mark: the ingester takes some of its first samples for old ones. And runs whose clock is
+//! set back while their folder is away: a mark of theirs may be taken for one that covers what the
+//! folder holds.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the `[publisher.outbox]` section |
+//! | `held` | which samples are held, of which run |
+//! | `fresh` | the payloads that no disk has yet |
+//! | `keeping` | when samples go to disk |
+//! | `orders` | what is asked of the disk, and what it answers |
+//! | `disk`, `file`, `folder` | the disk itself |
+//! | `reading` | the outbox's side of the disk: orders out, reports in |
+//! | `status` | how the outbox is doing |
+
+pub mod config;
+mod disk;
+mod file;
+mod folder;
+mod fresh;
+mod held;
+mod keeping;
+mod orders;
+mod reading;
+mod status;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hostbus_daemon::Backoff;
 use hostbus_wire::committed::Committed;
 use hostbus_wire::{DecodeError, EncodeError, Sample, codec};
-use serde::Deserialize;
 use thiserror::Error as ThisError;
+use tracing::debug;
 
-use crate::error::Error;
+pub use config::{OutboxConfig, Persist};
+pub use status::OutboxStatus;
+
+pub(crate) use disk::Disk;
+pub use folder::default_folder;
+use fresh::Fresh;
+use held::Held;
+pub(crate) use held::{FoundRow, FoundRun, Place};
+pub(crate) use keeping::DiskNotice;
+use keeping::Keeping;
+pub(crate) use orders::{Batch, DiskFailure, DiskNext, Found, Order, ReadRow, Report, Row};
 
 /// How much sending may be on its way to an ingester that catches up: marks come seconds late when
 /// the ingester waits for its disk.
@@ -51,68 +92,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const SAME_WISH: Duration = Duration::from_secs(1);
 /// How much unused sending rate may be saved up, so that a coarse timer does not lower the rate.
 const SAVED_UP: Duration = Duration::from_millis(20);
-/// How long the first samples of a run wait for the retained mark after the connection is up.
+/// How long the first samples of a process wait for the retained mark after the connection is up.
 const LISTEN: Duration = Duration::from_millis(200);
-/// What an entry costs beside its bytes: the pointer in the queue, and the allocator's share.
-const ENTRY_BYTES: usize = 32;
-
-/// The `[publisher.outbox]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OutboxConfig {
-    /// How much may wait, 65,536 bytes to 1 TiB. When it is full the oldest samples are dropped.
-    /// Default 64 MiB.
-    pub max_bytes: u64,
-    /// How many samples a second are sent to catch up, 1 to 100,000. Default 200.
-    pub catch_up_per_second: f64,
-    /// How long to wait for a mark before the oldest sample is sent again, 0.1 to 300 seconds. The
-    /// wait grows with each try, up to 300. Default 5.
-    pub resend_after_seconds: f64,
-}
-
-impl Default for OutboxConfig {
-    fn default() -> Self {
-        Self {
-            max_bytes: 64 * 1024 * 1024,
-            catch_up_per_second: 200.0,
-            resend_after_seconds: 5.0,
-        }
-    }
-}
-
-impl OutboxConfig {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// A value is out of range; the error names it.
-    pub fn check(&self) -> Result<(), Error> {
-        let wrong = |key, value: &dyn std::fmt::Display, expected| {
-            Err(Error::Outbox {
-                key,
-                value: value.to_string(),
-                expected,
-            })
-        };
-        if !(65_536..=1 << 40).contains(&self.max_bytes) {
-            return wrong("max_bytes", &self.max_bytes, "65536 to 1099511627776 bytes");
-        }
-        if !(1.0..=100_000.0).contains(&self.catch_up_per_second) {
-            return wrong(
-                "catch_up_per_second",
-                &self.catch_up_per_second,
-                "1 to 100000",
-            );
-        }
-        if !(0.1..=300.0).contains(&self.resend_after_seconds) {
-            return wrong(
-                "resend_after_seconds",
-                &self.resend_after_seconds,
-                "0.1 to 300 seconds",
-            );
-        }
-        Ok(())
-    }
-}
+/// How much is read from the disk at once, to be sent.
+const READ_BYTES: usize = 128 * 1024;
+/// How long a probe waits for the disk to give the oldest sample.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,7 +111,7 @@ pub(crate) enum Next {
 }
 
 /// Something that people should hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The outbox is full, and the oldest samples go. Told once until it has room again.
     DropsBegan,
@@ -136,8 +121,18 @@ pub(crate) enum Notice {
     ImpossibleMark { mark: Committed },
     /// The ingester takes the samples of another, later publisher of this node. Told once.
     OtherPublisher { mark: Committed },
-    /// The ingester knows a later boot than ours, which is now moved behind it.
+    /// The ingester knows a later boot than ours, and what is held is now moved behind it.
     BootMoved { from: u64, to: u64 },
+    /// Samples on disk were damaged and are lost.
+    Damaged { lost: u64 },
+    /// The file was damaged as a whole and is kept aside; the samples in it are lost.
+    Broken {
+        aside: String,
+        reason: String,
+        lost: u64,
+    },
+    /// The disk fails, or works again.
+    Disk(DiskNotice),
 }
 
 /// Why a sample can't be kept. It gets no number: one that no reader takes would hold up all that
@@ -150,56 +145,87 @@ pub(crate) enum RefusedSample {
     Decode(#[from] DecodeError),
 }
 
+/// What the outbox begins with.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning {
+    /// The boot of this run, later than all that was found.
+    pub(crate) boot: u64,
+    /// When samples are written: never, where there is no folder to be had.
+    pub(crate) persist: Persist,
+    /// What the folder holds; empty without one.
+    pub(crate) found: Found,
+    /// Why the folder can't be used so far.
+    pub(crate) failure: Option<DiskFailure>,
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    max_bytes: usize,
+    max_bytes: u64,
     pace: Duration,
     window: u64,
-    boot: u64,
-    /// The samples from `first` on without gaps, encoded as if each were the oldest one held.
-    held: VecDeque<Box<[u8]>>,
-    first: u64,
-    bytes: usize,
-    /// The next sample to send.
+    /// The boots that our folder knew at the start.
+    known_boots: Vec<u64>,
+    held: Held,
+    fresh: Fresh,
+    keeping: Keeping,
+    /// The newest sample, which watchers get.
+    newest: Option<(Place, Arc<[u8]>)>,
+    /// What was read from the disk, oldest first, all of one run.
+    ahead: VecDeque<(Place, Vec<u8>)>,
+    /// The read that the disk has not answered yet.
+    reading: Option<Instant>,
+    /// The read that is due.
+    wanted: Option<(Place, u64)>,
+    /// The next sample to send: of the front while catching up, else of the live stretch.
     cursor: u64,
-    /// The newest sample ever sent under this boot.
-    newest_sent: u64,
     connected: bool,
     /// The ingester misses what follows its mark, and gets it in order.
     catching_up: bool,
     /// A probe is due.
     probing: bool,
-    /// The ingester has taken our boot.
+    /// The ingester has taken samples of ours.
     recognised: bool,
     listen_until: Option<Instant>,
     /// When to probe, unless a mark comes.
     probe_at: Option<Instant>,
     probe_wait: Backoff,
-    last_wish: Option<(u64, Instant)>,
+    last_wish: Option<(u64, u64, Instant)>,
     next_free: Option<Instant>,
     /// How many were dropped since the outbox became full.
     dropping: Option<u64>,
     dropped: u64,
+    damaged: u64,
+    sent: u64,
+    resent: u64,
     impossible_told: bool,
     other_told: bool,
     notices: Vec<Notice>,
 }
 
 impl Outbox {
-    /// An empty outbox for the run `boot`.
-    pub(crate) fn new(config: &OutboxConfig, boot: u64) -> Self {
+    /// An outbox for the run that begins like this.
+    pub(crate) fn new(config: &OutboxConfig, beginning: Beginning) -> Self {
+        let Beginning {
+            boot,
+            persist,
+            found,
+            failure,
+        } = beginning;
         let first_wait = Duration::from_secs_f64(config.resend_after_seconds);
-        Self {
-            max_bytes: usize::try_from(config.max_bytes).unwrap_or(usize::MAX),
+        let mut outbox = Self {
+            max_bytes: config.max_bytes,
             pace: Duration::from_secs_f64(1.0 / config.catch_up_per_second),
             window: SMALLEST_WINDOW.max((config.catch_up_per_second * WINDOW_SECONDS) as u64),
-            boot,
-            held: VecDeque::new(),
-            first: 1,
-            bytes: 0,
+            known_boots: found.boots.clone(),
+            held: Held::new(&found.runs, boot),
+            fresh: Fresh::default(),
+            keeping: Keeping::new(config, persist, !found.runs.is_empty(), failure),
+            newest: None,
+            ahead: VecDeque::new(),
+            reading: None,
+            wanted: None,
             cursor: 1,
-            newest_sent: 0,
             connected: false,
             catching_up: false,
             probing: false,
@@ -211,9 +237,30 @@ impl Outbox {
             next_free: None,
             dropping: None,
             dropped: 0,
+            damaged: 0,
+            sent: 0,
+            resent: 0,
             impossible_told: false,
             other_told: false,
             notices: Vec::new(),
+        };
+        outbox.tell_damage(&found);
+        outbox
+    }
+
+    fn tell_damage(&mut self, found: &Found) {
+        self.damaged += found.damaged;
+        if let Some((aside, reason)) = &found.broken {
+            self.notices.push(Notice::Broken {
+                aside: aside.display().to_string(),
+                reason: reason.clone(),
+                lost: 0,
+            });
+        }
+        if found.damaged > 0 {
+            self.notices.push(Notice::Damaged {
+                lost: found.damaged,
+            });
         }
     }
 
@@ -222,44 +269,83 @@ impl Outbox {
         self.held.len()
     }
 
-    /// How many samples were never sent.
-    pub(crate) fn unsent(&self) -> u64 {
-        (self.end() - 1).saturating_sub(self.newest_sent)
+    /// How many samples were never sent by this process.
+    pub(crate) fn unsent(&self) -> usize {
+        self.held.unsent()
     }
 
-    /// Whether an ingester has ever answered this run.
+    /// How many samples are in memory only.
+    pub(crate) fn in_memory_only(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Whether an ingester has ever answered this process.
     pub(crate) fn is_recognised(&self) -> bool {
         self.recognised
     }
 
-    /// How many samples were dropped because the outbox was full.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
+    /// How it is doing.
+    pub(crate) fn status(&self) -> OutboxStatus {
+        let disk = match (self.keeping.failure(), self.keeping.is_open()) {
+            (Some(failure), _) => format!("failing: {failure}"),
+            (None, true) => "in use".to_owned(),
+            (None, false) => "not needed".to_owned(),
+        };
+        OutboxStatus {
+            held: self.held.len() as u64,
+            held_bytes: self.held.bytes(),
+            on_disk: (self.held.len() - self.fresh.len()) as u64,
+            oldest_ts_ms: self
+                .held
+                .oldest_ts_seconds()
+                .map(|seconds| u64::from(seconds) * 1000),
+            sent: self.sent,
+            resent: self.resent,
+            dropped: self.dropped,
+            damaged: self.damaged,
+            disk,
+        }
     }
 
     /// What happened since the last call.
     pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
+        let mut notices = std::mem::take(&mut self.notices);
+        let disk = self.keeping.take_notices();
+        notices.extend(disk.into_iter().map(Notice::Disk));
+        notices
     }
 
     /// Takes a sample in, with the next number. When the outbox is full the oldest ones go, the
     /// newest always stays.
-    pub(crate) fn push(&mut self, mut sample: Sample) -> Result<u64, RefusedSample> {
-        let seq = self.end();
-        let bytes = self.encode(&mut sample, seq, seq)?;
-        Sample::decode(&bytes)?;
-        self.bytes += cost(&bytes);
-        self.held.push_back(bytes.into_boxed_slice());
-        while self.bytes > self.max_bytes && self.held.len() > 1 {
-            self.release_oldest();
+    pub(crate) fn push(
+        &mut self,
+        mut sample: Sample,
+        now: Instant,
+    ) -> Result<Place, RefusedSample> {
+        let live = self.held.live();
+        let (boot, seq) = (live.boot, live.end());
+        let payload = encode(&mut sample, boot, seq, seq)?;
+        Sample::decode(&payload)?;
+        let ts_ms = sample.ts.unwrap_or(0);
+        let place = self.held.push(payload.len(), ts_ms);
+        debug!(boot, seq, ts = ts_ms, "taken in");
+        let payload: Arc<[u8]> = payload.into();
+        self.newest = Some((place, Arc::clone(&payload)));
+        let row = Row {
+            place,
+            ts_ms,
+            payload,
+        };
+        self.fresh.push(row, now);
+        while self.held.bytes() > self.max_bytes && self.held.len() > 1 {
+            self.release_oldest(now);
             self.dropped += 1;
             if self.dropping.is_none() {
                 self.notices.push(Notice::DropsBegan);
             }
             *self.dropping.get_or_insert(0) += 1;
         }
-        self.cursor = self.cursor.max(self.first);
-        Ok(seq)
+        Ok(place)
     }
 
     /// A new connection: nothing sent before it can be relied on.
@@ -281,31 +367,43 @@ impl Outbox {
     /// A mark came from the ingester.
     pub(crate) fn on_committed(&mut self, mark: Committed, now: Instant) {
         self.listen_until = None;
-        if mark.boot < self.boot {
-            // Before our first sample arrives this is the mark of the last run.
-            return;
-        }
-        if mark.boot > self.boot || mark.seq > self.newest_sent {
+        let live = self.held.live();
+        let live_boot = live.boot;
+        if mark.boot > live_boot || (mark.boot == live_boot && mark.seq > live.newest_sent) {
             self.on_foreign_mark(mark);
             return;
         }
-        self.recognised = true;
-        let oldest_before = self.first;
-        while self.first <= mark.seq && !self.held.is_empty() {
-            self.release_oldest();
+        let known = self.held.knows(mark.boot);
+        let ours = known || self.known_boots.contains(&mark.boot);
+        if !ours && mark.seq > 0 && self.held.front().boot < mark.boot {
+            // A run that our folder knows nothing of: it says nothing about the runs before it.
+            self.move_behind(mark.boot);
+            return;
         }
-        self.cursor = self.cursor.max(self.first);
-        if self.first > oldest_before {
+        // With `seq` 0 nothing of ours was taken, though someone asks for it.
+        self.recognised |= known && mark.seq > 0;
+        let had_older = self.held.has_older();
+        let before = self.held.len();
+        // With `seq` 0 the ingester has taken nothing of that boot, and says nothing of those before.
+        while mark.seq > 0 && self.held.is_covered(mark) {
+            self.release_oldest(now);
+        }
+        if self.held.len() < before {
             self.on_progress(now);
+            if had_older && !self.catching_up {
+                // Someone takes the old ones: what follows them is to come in order.
+                self.catch_up();
+            }
         }
-        if mark.resend {
+        if mark.resend && known {
             self.on_wish(now);
         }
     }
 
     /// What to do at `now`. A sample counts as sent once it is returned.
     pub(crate) fn next(&mut self, now: Instant) -> Next {
-        if !self.connected || self.held.is_empty() {
+        // The next start must know of a move before an ingester does.
+        if !self.connected || self.held.len() == 0 || self.keeping.holds_up_sending() {
             return Next::Idle;
         }
         if let Some(until) = self.listen_until.filter(|until| *until > now) {
@@ -316,52 +414,112 @@ impl Outbox {
             self.catching_up = false;
             self.probe_at = None;
         }
-        let last = self.end() - 1;
         if self.probing {
-            self.probing = false;
-            self.cursor = last;
-            if self.first < last {
-                return self.send(self.first, now);
+            let (front, live) = (self.held.front(), self.held.live());
+            let oldest = front.place(front.first);
+            let only_one = self.held.len() == 1 && !self.held.has_older();
+            self.cursor = live.end().saturating_sub(1).max(live.first);
+            if !only_one {
+                if let Some(until) = self.wait_for(oldest, now) {
+                    return Next::Wait(until);
+                }
+                self.probing = false;
+                if self.payload(oldest).is_some() {
+                    return self.send(oldest, now);
+                }
+                self.probe_at
+                    .get_or_insert(now + self.probe_wait.next_wait());
             }
-        }
-        if self.cursor > last {
-            self.catching_up = false;
-            return self.wait();
+            self.probing = false;
         }
         if self.catching_up {
-            if self.cursor - self.first >= self.window {
-                return self.wait();
-            }
-            if let Some(at) = self.next_free.filter(|at| *at > now) {
-                return Next::Wait(self.probe_at.map_or(at, |probe_at| probe_at.min(at)));
-            }
-            let earliest = now.checked_sub(SAVED_UP).unwrap_or(now);
-            self.next_free = Some(self.next_free.map_or(now, |at| at.max(earliest)) + self.pace);
+            self.next_of_the_past(now)
+        } else {
+            self.next_live(now)
         }
-        self.cursor += 1;
-        self.send(self.cursor - 1, now)
     }
 
-    fn end(&self) -> u64 {
-        self.first + self.held.len() as u64
+    fn next_live(&mut self, now: Instant) -> Next {
+        let live = self.held.live();
+        if self.held.has_older() && self.cursor == live.first {
+            self.cursor += 1;
+        }
+        if self.cursor >= live.end() {
+            return self.wait();
+        }
+        if self.payload(live.place(self.cursor)).is_none() {
+            // Memory has let go of it, and an ingester will ask for it. The newest is always here.
+            self.cursor = live.end() - 1;
+        }
+        let place = self.held.live().place(self.cursor);
+        self.cursor += 1;
+        self.send(place, now)
+    }
+
+    fn next_of_the_past(&mut self, now: Instant) -> Next {
+        let front = self.held.front();
+        if self.cursor >= front.end() {
+            // What follows the front comes when a mark covers it.
+            self.catching_up = self.held.has_older();
+            return self.wait();
+        }
+        if self.cursor - front.first >= self.window {
+            return self.wait();
+        }
+        let place = front.place(self.cursor);
+        if self.payload(place).is_none() {
+            self.want(place);
+            return self.wait();
+        }
+        if let Some(at) = self.next_free.filter(|at| *at > now) {
+            return Next::Wait(self.probe_at.map_or(at, |probe_at| probe_at.min(at)));
+        }
+        let earliest = now.checked_sub(SAVED_UP).unwrap_or(now);
+        self.next_free = Some(self.next_free.map_or(now, |at| at.max(earliest)) + self.pace);
+        self.cursor += 1;
+        self.send(place, now)
     }
 
     fn wait(&self) -> Next {
         self.probe_at.map_or(Next::Idle, Next::Wait)
     }
 
-    fn release_oldest(&mut self) {
-        if let Some(bytes) = self.held.pop_front() {
-            self.bytes -= cost(&bytes);
-            self.first += 1;
+    fn release_oldest(&mut self, now: Instant) {
+        let before = self.held.front().key;
+        let Some(place) = self.held.release_oldest() else {
+            return;
+        };
+        self.fresh.release(place);
+        self.keeping.on_released(place, now);
+        while self
+            .ahead
+            .front()
+            .is_some_and(|(ahead, _)| ahead.key == place.key && ahead.seq <= place.seq)
+        {
+            self.ahead.pop_front();
         }
+        self.mend_cursor(before);
+    }
+
+    /// The front, or the live stretch, may have moved past the cursor.
+    fn mend_cursor(&mut self, front_before: u64) {
+        let (front, live) = (self.held.front(), self.held.live());
+        self.cursor = if !self.catching_up {
+            self.cursor.max(live.first)
+        } else if front.key == front_before {
+            self.cursor.max(front.first)
+        } else {
+            front.first
+        };
     }
 
     fn on_progress(&mut self, now: Instant) {
+        self.keeping.on_progress(&self.held);
         self.probe_wait.reset();
-        let waits = self.first <= self.newest_sent;
+        let front = self.held.front();
+        let waits = front.first <= front.newest_sent;
         self.probe_at = waits.then(|| now + self.probe_wait.next_wait());
-        if self.bytes <= self.max_bytes / 2
+        if self.held.bytes() <= self.max_bytes / 2
             && let Some(dropped) = self.dropping.take()
         {
             self.notices.push(Notice::DropsEnded { dropped });
@@ -370,85 +528,110 @@ impl Outbox {
 
     /// The ingester wants all after its mark again.
     fn on_wish(&mut self, now: Instant) {
-        let again = self.last_wish.is_some_and(|(first, at)| {
-            first == self.first && now.saturating_duration_since(at) < SAME_WISH
+        let front = self.held.front();
+        let (key, first) = (front.key, front.first);
+        let again = self.last_wish.is_some_and(|(old_key, old_first, at)| {
+            (old_key, old_first) == (key, first) && now.saturating_duration_since(at) < SAME_WISH
         });
-        if again || self.held.is_empty() {
+        if again || self.held.len() == 0 {
             return;
         }
-        self.last_wish = Some((self.first, now));
+        self.last_wish = Some((key, first, now));
         self.probe_wait.reset();
         self.probe_at = Some(now + self.probe_wait.next_wait());
+        self.catch_up();
+    }
+
+    fn catch_up(&mut self) {
         self.probing = false;
         self.catching_up = true;
-        self.cursor = self.first;
+        self.cursor = self.held.front().first;
     }
 
     /// A mark that our samples can't have caused: of a later boot, or past what we sent.
     fn on_foreign_mark(&mut self, mark: Committed) {
+        let live_boot = self.held.live().boot;
         if self.recognised {
-            if mark.boot > self.boot && !self.other_told {
+            if mark.boot > live_boot && !self.other_told {
                 self.other_told = true;
                 self.notices.push(Notice::OtherPublisher { mark });
-            } else if mark.boot == self.boot && !self.impossible_told {
+            } else if mark.boot == live_boot && !self.impossible_told {
                 self.impossible_told = true;
                 self.notices.push(Notice::ImpossibleMark { mark });
             }
-            return;
-        }
-        // Nothing of ours was taken yet: the last run began later by the clock, or in the same
-        // second. Whatever we sent was dropped as old.
-        let Some(boot) = mark.boot.checked_add(1) else {
-            return;
-        };
-        self.notices.push(Notice::BootMoved {
-            from: self.boot,
-            to: boot,
-        });
-        self.boot = boot;
-        self.newest_sent = 0;
-        self.probing = true;
-        self.bytes = 0;
-        let held = std::mem::take(&mut self.held);
-        for (seq, bytes) in (self.first..).zip(held) {
-            let bytes = self.with_place(&bytes, seq, seq).into_boxed_slice();
-            self.bytes += cost(&bytes);
-            self.held.push_back(bytes);
+        } else if mark.seq > 0 && mark.boot < u64::MAX >> 1 {
+            // Nothing of ours was taken yet: the last run began later by the clock, or in the same
+            // second. Whatever we sent was dropped as old.
+            self.move_behind(mark.boot);
         }
     }
 
-    fn send(&mut self, seq: u64, now: Instant) -> Next {
-        let index = usize::try_from(seq - self.first).expect("the index of something in memory");
-        let held = &self.held[index];
-        let payload = if index == 0 {
+    fn move_behind(&mut self, boot: u64) {
+        let from = self.held.live().boot;
+        if !self.held.move_behind(boot) {
+            return;
+        }
+        let to = self.held.live().boot;
+        if from != to {
+            self.notices.push(Notice::BootMoved { from, to });
+            self.held.forget_sending_live();
+        }
+        self.keeping.on_moved();
+        self.probing = true;
+    }
+
+    fn send(&mut self, place: Place, now: Instant) -> Next {
+        let (front, live) = (self.held.front(), self.held.live());
+        let stretch = if place.key == front.key && (front.first..front.end()).contains(&place.seq) {
+            front
+        } else {
+            live
+        };
+        let (boot, first) = (stretch.boot, stretch.first);
+        let recoded = stretch.recoded;
+        let Some(held) = self.payload(place) else {
+            return self.wait();
+        };
+        let payload = if place.seq == first && !recoded {
             held.to_vec()
         } else {
-            self.with_place(held, seq, self.first)
+            with_place(held, boot, place.seq, first)
         };
-        self.newest_sent = self.newest_sent.max(seq);
+        self.sent += 1;
+        if self.held.note_sent(place) {
+            self.resent += 1;
+        }
         if self.probe_at.is_none() {
             self.probe_at = Some(now + self.probe_wait.next_wait());
         }
         Next::Send(payload)
     }
 
-    /// The held sample with another `first`, or another boot.
-    fn with_place(&self, held: &[u8], seq: u64, first: u64) -> Vec<u8> {
-        let mut sample = Sample::decode(held).expect("it was read back before it was taken in");
-        self.encode(&mut sample, seq, first)
-            .expect("it was encoded before with other numbers")
-    }
-
-    fn encode(&self, sample: &mut Sample, seq: u64, first: u64) -> Result<Vec<u8>, EncodeError> {
-        sample.boot = Some(self.boot);
-        sample.seq = Some(seq);
-        sample.first = Some(first);
-        codec::encode(sample)
+    fn payload(&self, place: Place) -> Option<&[u8]> {
+        if let Some(payload) = self.fresh.get(place) {
+            return Some(payload);
+        }
+        if let Some((newest, payload)) = &self.newest
+            && *newest == place
+        {
+            return Some(payload);
+        }
+        let at = self.ahead.binary_search_by_key(&place, |(ahead, _)| *ahead);
+        at.ok().map(|at| &self.ahead[at].1[..])
     }
 }
 
-fn cost(bytes: &[u8]) -> usize {
-    bytes.len() + ENTRY_BYTES
+/// The held sample as it is sent.
+fn with_place(held: &[u8], boot: u64, seq: u64, first: u64) -> Vec<u8> {
+    let mut sample = Sample::decode(held).expect("it was read back before it was taken in");
+    encode(&mut sample, boot, seq, first).expect("it was encoded before with other numbers")
+}
+
+fn encode(sample: &mut Sample, boot: u64, seq: u64, first: u64) -> Result<Vec<u8>, EncodeError> {
+    sample.boot = Some(boot);
+    sample.seq = Some(seq);
+    sample.first = Some(first);
+    codec::encode(sample)
 }
 
 #[cfg(test)]

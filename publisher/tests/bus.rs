@@ -3,134 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hostbus_client::{BusConfig, Connection, Event, Message, Options};
+use hostbus_client::{Connection, Message};
 use hostbus_daemon::{CancellationToken, Running};
+use hostbus_publisher::outbox::{OutboxConfig, Persist};
 use hostbus_publisher::{Config, Error};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::info::Info;
 use hostbus_wire::{QoS, Sample, codec};
 use tokio::time::timeout;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-const NODE: &str = "hostbus/v1/home/web1";
+mod mosquitto;
 
-struct Broker {
-    port: u16,
-    process: Child,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Self {
-            port,
-            process: Self::run(port),
-        }
-    }
-
-    fn run(port: u16) -> Child {
-        // Without a file of settings mosquitto takes anonymous clients, on loopback only.
-        let process = Command::new("mosquitto")
-            .args(["-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is needed for this test: apt-get install mosquitto");
-        let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(
-                start.elapsed() < DEADLINE,
-                "mosquitto does not listen on {port}"
-            );
-            std::thread::yield_now();
-        }
-        process
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.process = Self::run(self.port);
-    }
-
-    fn bus(&self) -> BusConfig {
-        BusConfig {
-            url: format!("mqtt://127.0.0.1:{}", self.port),
-            ..BusConfig::default()
-        }
-    }
-
-    async fn publisher(&self) -> Running<Error> {
-        hostbus_publisher::start(config(0.1), self.bus(), CancellationToken::new())
-            .await
-            .unwrap()
-    }
-
-    fn watch(&self, what: &str) -> Connection {
-        let options = Options {
-            component: "watcher".to_owned(),
-            filters: vec![(format!("{NODE}/{what}"), QoS::AtLeastOnce)],
-            will: None,
-        };
-        Connection::open(&self.bus(), options).unwrap()
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn config(interval_seconds: f64) -> Config {
-    Config {
-        node: Some("web1".parse().unwrap()),
-        interval_seconds,
-        ..Config::default()
-    }
-}
-
-async fn next_message(connection: &mut Connection) -> Message {
-    loop {
-        if let Event::Message(message) = connection.next().await {
-            return message;
-        }
-    }
-}
-
-/// The first message on `what` that `wanted` makes something of.
-async fn find<T>(
-    connection: &mut Connection,
-    what: &str,
-    wanted: impl Fn(&Message) -> Option<T>,
-) -> T {
-    let topic = format!("{NODE}/{what}");
-    let search = async {
-        loop {
-            let message = next_message(connection).await;
-            if message.topic == topic
-                && let Some(found) = wanted(&message)
-            {
-                return found;
-            }
-        }
-    };
-    timeout(DEADLINE, search)
-        .await
-        .unwrap_or_else(|_| panic!("nothing as wanted on {topic}"))
-}
+use mosquitto::{Broker, DEADLINE, NODE, config, find, next_message};
 
 fn status<'w>(wanted: &'w str) -> impl Fn(&Message) -> Option<()> + 'w {
     move |message| (message.payload == wanted).then_some(())
@@ -144,7 +33,7 @@ fn sample(message: &Message) -> Option<Sample> {
 async fn a_host_shows_up_is_described_and_says_good_bye() {
     let broker = Broker::start();
     let mut watcher = broker.watch("#");
-    let publisher = broker.publisher().await;
+    let publisher = broker.publisher(0.1).await;
     find(&mut watcher, "status", status("online")).await;
     let info: Info = find(&mut watcher, "info", |message| {
         Some(codec::decode(&message.payload).unwrap())
@@ -194,7 +83,7 @@ async fn a_host_shows_up_is_described_and_says_good_bye() {
 async fn a_bus_that_is_away_at_the_start_is_waited_for() {
     let mut broker = Broker::start();
     broker.kill();
-    let publisher = broker.publisher().await;
+    let publisher = broker.publisher(0.1).await;
     broker.restart();
     let mut watcher = broker.watch("#");
     find(&mut watcher, "status", status("online")).await;
@@ -235,7 +124,7 @@ async fn no_sample_is_lost_or_stored_twice_when_the_broker_is_killed() {
     let mut broker = Broker::start();
     let mut ingester = broker.watch("metrics");
     let mut stored = Vec::new();
-    let publisher = broker.publisher().await;
+    let publisher = broker.publisher(0.1).await;
     for rounds in 1..=3 {
         ingest(&mut ingester, &mut stored, rounds * 10).await;
         broker.kill();
@@ -243,6 +132,284 @@ async fn no_sample_is_lost_or_stored_twice_when_the_broker_is_killed() {
     }
     ingest(&mut ingester, &mut stored, 60).await;
     assert_eq!(stored, (1..=60).collect::<Vec<_>>());
+    publisher.stop().await.unwrap();
+}
+
+async fn publisher_with(broker: &Broker, outbox: OutboxConfig) -> Result<Running<Error>, Error> {
+    let config = Config {
+        outbox,
+        ..config(0.1)
+    };
+    hostbus_publisher::start(config, broker.bus(), CancellationToken::new()).await
+}
+
+/// What the ingester of these tests has stored: samples of several runs.
+#[derive(Default)]
+struct Store {
+    taken: Option<(u64, u64)>,
+    /// Run, number and time.
+    stored: Vec<(u64, u64, u64)>,
+}
+
+impl Store {
+    /// Takes samples by the ingester's rule until `done`.
+    async fn ingest(&mut self, connection: &mut Connection, done: impl Fn(&Self) -> bool) {
+        let sender = connection.sender();
+        let ingesting = async {
+            while !done(self) {
+                let message = next_message(connection).await;
+                let sample = sample(&message).unwrap();
+                let place = sample.place().unwrap();
+                let (boot, seq) = self.taken.unwrap_or((0, 0));
+                let mark = if (place.boot, place.seq) <= (boot, seq) {
+                    (boot, seq, false)
+                } else if place.seq == place.first || (place.boot == boot && place.seq == seq + 1) {
+                    self.taken = Some((place.boot, place.seq));
+                    self.stored
+                        .push((place.boot, place.seq, sample.ts.unwrap()));
+                    (place.boot, place.seq, false)
+                } else if place.boot == boot {
+                    (boot, seq, true)
+                } else {
+                    (place.boot, 0, true)
+                };
+                let mark = codec::encode(&Committed {
+                    boot: mark.0,
+                    seq: mark.1,
+                    resend: mark.2,
+                })
+                .unwrap();
+                let _ = sender
+                    .publish(format!("{NODE}/committed"), QoS::AtMostOnce, true, mark)
+                    .await;
+            }
+        };
+        let done = timeout(DEADLINE, ingesting).await;
+        done.unwrap_or_else(|_| panic!("samples arrive, {:?} did", self.stored));
+    }
+
+    fn of_run(&self, number: usize) -> Vec<u64> {
+        let mut boots: Vec<u64> = self.stored.iter().map(|(boot, ..)| *boot).collect();
+        boots.dedup();
+        assert!(boots.is_sorted_by(|a, b| a < b), "{boots:?}");
+        let boot = boots.get(number);
+        let of_run = self.stored.iter().filter(|(b, ..)| Some(b) == boot);
+        of_run.map(|(_, seq, _)| *seq).collect()
+    }
+}
+
+fn in_folder(folder: &Path, persist: Persist) -> OutboxConfig {
+    OutboxConfig {
+        persist,
+        folder: Some(folder.to_owned()),
+        resend_after_seconds: 0.5,
+        ..OutboxConfig::default()
+    }
+}
+
+fn file_of(folder: &Path) -> PathBuf {
+    folder.join("outbox-home.web1.redb")
+}
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_stop_leaves_behind_is_sent_at_the_next_start() {
+    let mut broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    broker.kill();
+    for _ in 0..2 {
+        let publisher = publisher_with(&broker, in_folder(folder.path(), Persist::Away))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        publisher.stop().await.unwrap();
+    }
+    broker.restart();
+    let mut ingester = broker.watch("metrics");
+    let mut store = Store::default();
+    let publisher = publisher_with(&broker, in_folder(folder.path(), Persist::Away))
+        .await
+        .unwrap();
+    store
+        .ingest(&mut ingester, |store| store.of_run(2).len() >= 10)
+        .await;
+    for run in 0..3 {
+        let seqs = store.of_run(run);
+        assert!(seqs.len() >= 3, "{seqs:?}");
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    }
+    assert!(store.stored.is_sorted_by_key(|(.., ts)| *ts));
+    eventually("the file goes once all is delivered", || {
+        !file_of(folder.path()).exists()
+    })
+    .await;
+    publisher.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_killed_loses_nothing_that_was_written() {
+    let mut broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    broker.kill();
+    let mut kept = Vec::new();
+    for run in 0..3 {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_hostbus-publisher"))
+            .env("HOSTBUS_BUS__URL", broker.bus().url)
+            .env("HOSTBUS_PUBLISHER__NODE", "web1")
+            .env("HOSTBUS_PUBLISHER__INTERVAL_SECONDS", "0.1")
+            .env("HOSTBUS_PUBLISHER__OUTBOX__PERSIST", "always")
+            .env("HOSTBUS_PUBLISHER__OUTBOX__FOLDER", folder.path())
+            .env("HOSTBUS_LOG__LEVEL", "info,hostbus_publisher=debug")
+            .env("HOSTBUS_LOG__FORMAT", "json")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        let mut lines = log.lines().map_while(Result::ok);
+        let is_kept = |line: &String| line.contains("\"kept\"");
+        let mut seen = lines.by_ref().filter(is_kept).take(10 + run).count();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        seen += lines.filter(is_kept).count();
+        assert!(seen >= 10, "{seen}");
+        kept.push(seen);
+    }
+    broker.restart();
+    let mut ingester = broker.watch("metrics");
+    let mut store = Store::default();
+    let publisher = publisher_with(&broker, in_folder(folder.path(), Persist::Always))
+        .await
+        .unwrap();
+    store
+        .ingest(&mut ingester, |store| store.of_run(3).len() >= 5)
+        .await;
+    publisher.stop().await.unwrap();
+    for (run, kept) in kept.iter().enumerate() {
+        let seqs = store.of_run(run);
+        assert!(seqs.len() >= *kept, "{} of {kept}", seqs.len());
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_second_publisher_of_a_node_on_this_host_does_not_start() {
+    let broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let first = publisher_with(&broker, in_folder(folder.path(), Persist::Away))
+        .await
+        .unwrap();
+    let second = publisher_with(&broker, in_folder(folder.path(), Persist::Always));
+    let error = second.await.unwrap_err().to_string();
+    assert!(
+        error.contains("home.web1") && error.contains("outbox.folder"),
+        "{error}"
+    );
+    first.stop().await.unwrap();
+    let third = publisher_with(&broker, in_folder(folder.path(), Persist::Away))
+        .await
+        .unwrap();
+    third.stop().await.unwrap();
+}
+
+/// The event of `kind` that a publisher tells, with its message.
+async fn event(watcher: &mut Connection, kind: &str) -> String {
+    find(watcher, "events", |message| {
+        let event: hostbus_wire::event::Event = codec::decode(&message.payload).unwrap();
+        (event.kind == kind).then_some(event.message)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_folder_that_can_not_be_made_is_told_and_used_once_it_can() {
+    let broker = Broker::start();
+    let parent = tempfile::tempdir().unwrap();
+    // In a place where a file stands, not even root can make a folder.
+    let blocker = parent.path().join("state");
+    std::fs::write(&blocker, "").unwrap();
+    let mut watcher = broker.watch("events");
+    let mut ingester = broker.watch("metrics");
+    let publisher = publisher_with(&broker, in_folder(&blocker.join("outbox"), Persist::Always))
+        .await
+        .unwrap();
+    let message = event(&mut watcher, "outbox-disk-failed").await;
+    assert!(message.contains("outbox.folder"), "{message}");
+    let mut store = Store::default();
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 5)
+        .await;
+    std::fs::remove_file(&blocker).unwrap();
+    event(&mut watcher, "outbox-disk-recovered").await;
+    eventually("samples are written again", || {
+        file_of(&blocker.join("outbox")).exists()
+    })
+    .await;
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 30)
+        .await;
+    let seqs = store.of_run(0);
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    publisher.stop().await.unwrap();
+}
+
+/// A file system of a quarter of a mebibyte. Only root may mount one.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(folder))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_loses_nothing_and_is_used_again_once_there_is_room() {
+    let broker = Broker::start();
+    let Some(disk) = TinyDisk::mount() else {
+        // Not root: what a failing disk does is tested without one, in the outbox's own tests.
+        return;
+    };
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 2 * 1024 * 1024 - 64 * 1024]).unwrap();
+    let mut watcher = broker.watch("events");
+    let mut ingester = broker.watch("metrics");
+    let folder = disk.0.path().join("outbox");
+    let publisher = publisher_with(&broker, in_folder(&folder, Persist::Always))
+        .await
+        .unwrap();
+    let message = event(&mut watcher, "outbox-disk-failed").await;
+    assert!(message.contains("make room"), "{message}");
+    let mut store = Store::default();
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 10)
+        .await;
+    std::fs::remove_file(&ballast).unwrap();
+    event(&mut watcher, "outbox-disk-recovered").await;
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 40)
+        .await;
+    let seqs = store.of_run(0);
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
     publisher.stop().await.unwrap();
 }
 

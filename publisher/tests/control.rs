@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostbus_client::{Connection, Message, Options};
 use hostbus_wire::codec::Map;
+use hostbus_wire::committed::Committed;
 use hostbus_wire::control::{
     CollectorDesired, Command, ConfigDesired, ConfigReported, ConfigSource, Reply,
 };
@@ -84,6 +85,7 @@ fn watch_all(broker: &Broker) -> Connection {
         component: "watcher".to_owned(),
         filters: vec![("hostbus/#".to_owned(), QoS::AtLeastOnce)],
         will: None,
+        ..Options::default()
     };
     Connection::open(&broker.bus(), options).unwrap()
 }
@@ -282,6 +284,34 @@ async fn two_publishers_of_one_node_both_say_so() {
     two.stop().await.unwrap();
     health(&mut watcher, HealthState::Stopped).await;
     one.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn samples_that_are_not_taken_any_more_are_said() {
+    let broker = Broker::start();
+    let mut watcher = watch_all(&broker);
+    let publisher = broker.publisher(0.1).await;
+    let place = find(&mut watcher, "metrics", sample).await.place().unwrap();
+    let mark = |boot: u64, seq: u64| {
+        codec::encode(&Committed {
+            boot,
+            seq,
+            resend: false,
+        })
+        .unwrap()
+    };
+    let (own, later) = (mark(place.boot, place.seq), mark(place.boot + 10, 1));
+    publish(&watcher, "committed", true, own.clone()).await;
+    publish(&watcher, "committed", true, later).await;
+    let said = health(&mut watcher, HealthState::Degraded).await;
+    assert!(said.reason.unwrap().contains("restart this publisher"));
+    publish(&watcher, "committed", true, own).await;
+    let better = |message: &Message| {
+        let reason = read::<Health>(message)?.reason.unwrap_or_default();
+        (!reason.contains("restart this publisher")).then_some(())
+    };
+    find_at(&mut watcher, HEALTH, better).await;
+    publisher.stop().await.unwrap();
 }
 
 #[tokio::test]

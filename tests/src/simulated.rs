@@ -109,6 +109,7 @@ async fn run(
         component: "simulated".to_owned(),
         filters: vec![(mark, QoS::AtMostOnce)],
         will: None,
+        ..Options::default()
     };
     let mut connection = Connection::open(&bus, options).expect("the settings of the bus");
     let sender = connection.sender();

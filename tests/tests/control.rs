@@ -53,6 +53,7 @@ impl Bus {
             .env("HOSTBUS_BUS__PASSWORD_FILE", secret)
             .env("HOSTBUS_PUBLISHER__NODE", "web1")
             .env("HOSTBUS_PUBLISHER__INTERVAL_SECONDS", "3600")
+            .env("HOSTBUS_PUBLISHER__OUTBOX__FOLDER", self.folder.join(name))
             .started()
     }
 

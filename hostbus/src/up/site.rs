@@ -92,6 +92,8 @@ impl Site {
             hostbus_ingester::start(settings.ingester, bus(INGESTER), settings.redis, token())
                 .await?;
         let notifier = hostbus_notifier::start(settings.notifier, bus(NOTIFIER), token()).await?;
+        let outbox = &mut settings.publisher.outbox;
+        outbox.folder.get_or_insert_with(|| folder.publisher());
         let publisher =
             hostbus_publisher::start(settings.publisher, bus(&node.to_string()), token()).await?;
 

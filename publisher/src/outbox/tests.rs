@@ -1,23 +1,40 @@
-//! The outbox against single happenings, and against a model of the whole delivery.
+//! The outbox against single happenings. Against a model of the whole delivery: in `world`;
+//! its file on disk: in `durability`.
 
-use proptest::prelude::*;
+mod durability;
+mod world;
 
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
+fn beginning(boot: u64, runs: Vec<FoundRun>) -> Beginning {
+    Beginning {
+        boot,
+        persist: Persist::Away,
+        found: Found {
+            boots: runs.iter().map(|run| run.boot).collect(),
+            runs,
+            ..Found::default()
+        },
+        failure: None,
+    }
+}
+
 fn outbox(boot: u64) -> Outbox {
-    Outbox::new(&OutboxConfig::default(), boot)
+    Outbox::new(&OutboxConfig::default(), beginning(boot, Vec::new()))
 }
 
 fn push(outbox: &mut Outbox, count: usize) {
     for _ in 0..count {
-        outbox
-            .push(Sample {
-                ts: Some(1),
-                ..Sample::default()
-            })
-            .unwrap();
+        outbox.push(sample(1), Instant::now()).unwrap();
+    }
+}
+
+fn sample(ts: u64) -> Sample {
+    Sample {
+        ts: Some(ts),
+        ..Sample::default()
     }
 }
 
@@ -37,7 +54,7 @@ fn sent(outbox: &mut Outbox, now: Instant) -> Vec<(u64, u64)> {
     let mut sent = Vec::new();
     while let Next::Send(payload) = outbox.next(now) {
         let place = Sample::decode(&payload).unwrap().place().unwrap();
-        assert_eq!(place.boot, outbox.boot);
+        assert_eq!(place.boot, outbox.held.live().boot);
         sent.push((place.seq, place.first));
     }
     sent
@@ -67,7 +84,7 @@ fn a_mark_lets_go_of_what_it_covers() {
     outbox.on_committed(mark(7, 2, false), now);
     assert_eq!(outbox.len(), 1);
     outbox.on_committed(mark(7, 3, false), now);
-    assert_eq!((outbox.len(), outbox.bytes), (0, 0));
+    assert_eq!((outbox.len(), outbox.held.bytes()), (0, 0));
     push(&mut outbox, 1);
     assert_eq!(sent(&mut outbox, now), [(4, 4)]);
 }
@@ -233,7 +250,7 @@ fn another_publisher_of_the_same_node_is_told_once_and_not_fought() {
             mark: mark(60, 1, false)
         }]
     );
-    assert_eq!((outbox.boot, outbox.len()), (50, 1));
+    assert_eq!((outbox.held.live().boot, outbox.len()), (50, 1));
 }
 
 #[test]
@@ -242,10 +259,10 @@ fn a_full_outbox_drops_the_oldest_and_tells_once_until_it_has_room() {
     let mut outbox = connected(7, now);
     outbox.max_bytes = 1000;
     push(&mut outbox, 100);
-    assert!(outbox.bytes <= 1000 && outbox.len() > 3);
+    assert!(outbox.held.bytes() <= 1000 && outbox.len() > 3);
     assert_eq!(outbox.take_notices(), [Notice::DropsBegan]);
     let dropped = 100 - outbox.len() as u64;
-    assert_eq!(outbox.dropped(), dropped);
+    assert_eq!(outbox.status().dropped, dropped);
     assert_eq!(
         sent(&mut outbox, now),
         [(dropped + 1, dropped + 1), (100, dropped + 1)]
@@ -263,303 +280,249 @@ fn a_sample_that_no_reader_takes_gets_no_number() {
             .custom
             .push(hostbus_wire::sample::Custom::new("twice".parse().unwrap()));
     }
-    assert!(outbox.push(sample).is_err());
-    assert_eq!(outbox.push(Sample::default()).unwrap(), 1);
+    assert!(outbox.push(sample, Instant::now()).is_err());
+    let place = outbox.push(Sample::default(), Instant::now()).unwrap();
+    assert_eq!(place.seq, 1);
 }
 
-/// The ingester's rules, as the contract has them.
-#[derive(Default)]
-struct Ingester {
-    up: bool,
-    /// In Redis.
-    committed: Option<(u64, u64)>,
-    stored: Vec<(u64, u64)>,
-    /// In memory.
-    taken: Option<(u64, u64)>,
-    pending: Vec<(u64, u64)>,
-    last_gap: Option<((u64, u64), Instant)>,
-    last_repeat: Option<Instant>,
+/// Two samples of the run 5 and three of the run 6, as if they had been found on disk.
+fn two_runs() -> Vec<FoundRun> {
+    let run = |boot, seqs: std::ops::Range<u64>| FoundRun {
+        key: boot,
+        boot,
+        rows: seqs
+            .map(|seq| FoundRow {
+                seq,
+                ts_ms: seq,
+                bytes: 100,
+            })
+            .collect(),
+    };
+    vec![run(5, 8..10), run(6, 1..4)]
 }
 
-impl Ingester {
-    fn kill(&mut self) {
-        self.up = false;
-        self.pending.clear();
-    }
-
-    fn start(&mut self) {
-        if !self.up {
-            *self = Self {
-                up: true,
-                committed: self.committed,
-                taken: self.committed,
-                stored: std::mem::take(&mut self.stored),
-                ..Self::default()
-            };
-        }
-    }
-
-    fn commit(&mut self) -> Option<Committed> {
-        if !self.up || self.pending.is_empty() {
-            return None;
-        }
-        self.stored.append(&mut self.pending);
-        self.committed = self.taken;
-        self.committed.map(|(boot, seq)| mark(boot, seq, false))
-    }
-
-    fn take(&mut self, payload: &[u8], now: Instant) -> Option<Committed> {
-        let place = Sample::decode(payload).unwrap().place().unwrap();
-        let (boot, seq) = self.taken.unwrap_or((0, 0));
-        let old = place.boot < boot || (place.boot == boot && place.seq <= seq);
-        if old {
-            let soon = |at| now - at < Duration::from_secs(1);
-            if self.last_repeat.is_some_and(soon) {
-                return None;
-            }
-            self.last_repeat = Some(now);
-            return self.committed.map(|(boot, seq)| mark(boot, seq, false));
-        }
-        let next = place.boot == boot && place.seq == seq + 1;
-        if next || place.seq == place.first {
-            self.taken = Some((place.boot, place.seq));
-            self.pending.push((place.boot, place.seq));
-            return None;
-        }
-        // A mark never speaks of what is taken and not yet committed, not even in a wish.
-        let missing = self
-            .committed
-            .filter(|(boot, _)| *boot == place.boot)
-            .unwrap_or((place.boot, 0));
-        let told = self
-            .last_gap
-            .is_some_and(|(gap, at)| gap == missing && now - at < 2000 * MS);
-        if told {
-            return None;
-        }
-        self.last_gap = Some((missing, now));
-        Some(mark(missing.0, missing.1, true))
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Happening {
-    Take(usize),
-    Pass(u32),
-    Connect,
-    Disconnect,
-    IngesterDies,
-    IngesterStarts,
-    Commit,
-    SamplesGetLost(usize),
-    MarksGetLost(usize),
-    PublisherDies { clock_set_back: bool },
-}
-
-fn happenings() -> impl Strategy<Value = Vec<Happening>> {
-    let happening = prop_oneof![
-        6 => (1..30_usize).prop_map(Happening::Take),
-        6 => (1..20_000_u32).prop_map(Happening::Pass),
-        3 => Just(Happening::Connect),
-        1 => Just(Happening::Disconnect),
-        1 => Just(Happening::IngesterDies),
-        3 => Just(Happening::IngesterStarts),
-        5 => Just(Happening::Commit),
-        2 => (1..8_usize).prop_map(Happening::SamplesGetLost),
-        1 => (1..4_usize).prop_map(Happening::MarksGetLost),
-        1 => any::<bool>().prop_map(|clock_set_back| Happening::PublisherDies { clock_set_back }),
-    ];
-    prop::collection::vec(happening, 1..80)
-}
-
-struct World {
-    now: Instant,
-    outbox: Outbox,
-    ingester: Ingester,
-    connected: bool,
-    /// On their way to the publisher.
-    marks: VecDeque<Committed>,
-    retained: Option<Committed>,
-    lose_samples: usize,
-    lose_marks: usize,
-    max_bytes: u64,
-    taken_in_this_run: u64,
-    runs: Vec<u64>,
-}
-
-impl World {
-    fn new(max_bytes: u64) -> Self {
-        let mut world = Self {
-            now: Instant::now() + Duration::from_secs(1000),
-            outbox: outbox(0),
-            ingester: Ingester::default(),
-            connected: false,
-            marks: VecDeque::new(),
-            retained: None,
-            lose_samples: 0,
-            lose_marks: 0,
-            max_bytes,
-            taken_in_this_run: 0,
-            runs: Vec::new(),
+/// Does what the outbox asks of the disk, which holds the rows of [`two_runs`] and takes all.
+fn serve_disk(outbox: &mut Outbox, now: Instant) -> Vec<Order> {
+    let mut orders = Vec::new();
+    while let DiskNext::Order(order) = outbox.next_for_disk(now) {
+        orders.push(order.clone());
+        let report = match order {
+            Order::Open => Report::Found(Found::default()),
+            Order::Begin(_) => Report::Begun,
+            Order::Commit(_) => Report::Kept { file_bytes: 1 },
+            Order::Read { from, end, .. } => Report::Read(
+                (from.seq..end)
+                    .map(|seq| {
+                        let payload = encode(&mut sample(seq), from.key, seq, seq).unwrap();
+                        (Place { seq, ..from }, Some(payload))
+                    })
+                    .collect(),
+            ),
+            Order::Discard => Report::Discarded,
         };
-        world.start_publisher(1000);
-        world
+        outbox.on_report(report, now);
     }
+    orders
+}
 
-    fn start_publisher(&mut self, boot: u64) {
-        self.disconnect();
-        let config = OutboxConfig {
-            max_bytes: self.max_bytes,
-            ..OutboxConfig::default()
+fn places(outbox: &mut Outbox, now: Instant) -> Vec<(u64, u64, u64)> {
+    let mut sent = Vec::new();
+    loop {
+        serve_disk(outbox, now);
+        let Next::Send(payload) = outbox.next(now) else {
+            if outbox.wanted.is_some() {
+                continue;
+            }
+            return sent;
         };
-        self.outbox = Outbox::new(&config, boot);
-        self.taken_in_this_run = 0;
-    }
-
-    fn disconnect(&mut self) {
-        self.connected = false;
-        self.marks.clear();
-        self.outbox.on_disconnected();
-    }
-
-    fn connect(&mut self) {
-        if !self.connected {
-            self.connected = true;
-            self.outbox.on_connected(self.now);
-            self.marks.extend(self.retained);
-        }
-    }
-
-    fn publish_mark(&mut self, mark: Option<Committed>) {
-        let Some(mark) = mark else { return };
-        self.retained = Some(mark);
-        if self.lose_marks > 0 {
-            self.lose_marks -= 1;
-        } else if self.connected {
-            self.marks.push_back(mark);
-        }
-    }
-
-    fn pump(&mut self) {
-        while let Next::Send(payload) = self.outbox.next(self.now) {
-            if self.lose_samples > 0 {
-                self.lose_samples -= 1;
-            } else if self.ingester.up {
-                let mark = self.ingester.take(&payload, self.now);
-                self.publish_mark(mark);
-            }
-        }
-    }
-
-    fn pass(&mut self, time: Duration) {
-        // In small steps, as long as there is something to do in between.
-        let end = self.now + time;
-        while self.now < end {
-            self.pump();
-            while let Some(mark) = self.marks.pop_front() {
-                self.outbox.on_committed(mark, self.now);
-            }
-            self.pump();
-            let next = match self.outbox.next(self.now) {
-                Next::Wait(until) if until < end => until,
-                _ => end,
-            };
-            let next = if self.marks.is_empty() {
-                next
-            } else {
-                self.now + 10 * MS
-            };
-            self.now = next.max(self.now + MS);
-        }
-        self.pump();
-    }
-
-    fn happen(&mut self, happening: &Happening) {
-        match *happening {
-            Happening::Take(count) => {
-                push(&mut self.outbox, count);
-                self.taken_in_this_run += count as u64;
-            }
-            Happening::Pass(ms) => self.pass(ms * MS),
-            Happening::Connect => self.connect(),
-            Happening::Disconnect => self.disconnect(),
-            Happening::IngesterDies => self.ingester.kill(),
-            Happening::IngesterStarts => self.ingester.start(),
-            Happening::Commit => {
-                let mark = self.ingester.commit();
-                self.publish_mark(mark);
-            }
-            Happening::SamplesGetLost(count) => self.lose_samples = count,
-            Happening::MarksGetLost(count) => self.lose_marks = count,
-            Happening::PublisherDies { clock_set_back } => {
-                let boot = self.outbox.boot;
-                self.runs.push(boot);
-                self.start_publisher(if clock_set_back { boot - 7 } else { boot + 1 });
-            }
-        }
-        self.pump();
-    }
-
-    /// All parts are there and nothing gets lost any more.
-    fn settle(&mut self) {
-        self.lose_samples = 0;
-        self.lose_marks = 0;
-        self.connect();
-        self.ingester.start();
-        let deadline = self.now + 3 * LONGEST_WAIT;
-        while self.outbox.len() > 0 && self.now < deadline {
-            self.pass(20 * MS);
-            let mark = self.ingester.commit();
-            self.publish_mark(mark);
-        }
-    }
-
-    fn stored_of(&self, boot: u64) -> Vec<u64> {
-        self.ingester
-            .stored
-            .iter()
-            .filter(|(b, _)| *b == boot)
-            .map(|(_, seq)| *seq)
-            .collect()
+        let place = Sample::decode(&payload).unwrap().place().unwrap();
+        sent.push((place.boot, place.seq, place.first));
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+#[test]
+fn earlier_runs_go_first_and_the_first_sample_of_a_later_one_waits_for_their_mark() {
+    let mut now = Instant::now();
+    let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(7, two_runs()));
+    outbox.on_connected(now - LISTEN);
+    push(&mut outbox, 1);
+    assert_eq!(places(&mut outbox, now), [(5, 8, 8)]);
+    for seq in 2..4 {
+        push(&mut outbox, 1);
+        assert_eq!(places(&mut outbox, now), [(7, seq, 1)], "live");
+    }
+    // An ingester that misses what comes before.
+    outbox.on_committed(mark(7, 0, true), now);
+    assert_eq!(places(&mut outbox, now), [(5, 8, 8)]);
+    now += 50 * MS;
+    assert_eq!(places(&mut outbox, now), [(5, 9, 8)]);
+    outbox.on_committed(mark(5, 9, false), now);
+    now += 50 * MS;
+    assert_eq!(places(&mut outbox, now), [(6, 1, 1), (6, 2, 1), (6, 3, 1)]);
+    outbox.on_committed(mark(6, 2, false), now);
+    assert_eq!(places(&mut outbox, now), [], "the run 6 is not covered");
+    outbox.on_committed(mark(6, 3, false), now);
+    now += 50 * MS;
+    assert_eq!(places(&mut outbox, now), [(7, 1, 1), (7, 2, 1), (7, 3, 1)]);
+    outbox.on_committed(mark(7, 3, false), now);
+    assert_eq!(outbox.len(), 0);
+    let orders = serve_disk(&mut outbox, now);
+    assert_eq!(orders, [Order::Discard], "nothing is left on disk");
+    let status = outbox.status();
+    assert_eq!((status.held, status.on_disk, status.resent), (0, 0, 3));
+}
 
-    #[test]
-    fn every_sample_is_stored_once_and_in_order_whatever_happens(list in happenings()) {
-        let mut world = World::new(1 << 26);
-        for happening in &list {
-            world.happen(happening);
-        }
-        world.settle();
-        prop_assert_eq!(world.outbox.len(), 0, "not all is committed");
-        let stored = world.stored_of(world.outbox.boot);
-        let all: Vec<u64> = (1..=world.taken_in_this_run).collect();
-        prop_assert_eq!(stored, all);
-        for boot in &world.runs {
-            // What a killed run had not sent is lost with its memory, but there is no hole.
-            let stored = world.stored_of(*boot);
-            let all: Vec<u64> = (1..=stored.len() as u64).collect();
-            prop_assert_eq!(stored, all);
+#[test]
+fn a_mark_of_a_run_that_the_folder_knows_nothing_of_loses_nothing() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(20, two_runs()));
+    outbox.on_connected(now);
+    outbox.on_committed(mark(10, 4, false), now);
+    assert_eq!(outbox.len(), 5);
+    let boots: Vec<u64> = places(&mut outbox, now + LISTEN)
+        .iter()
+        .map(|(boot, ..)| *boot)
+        .collect();
+    assert_eq!(boots, [11]);
+    // One that it knows covers what was before.
+    let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(20, two_runs()));
+    outbox.on_committed(mark(6, 2, false), now);
+    assert_eq!(outbox.len(), 1);
+}
+
+#[test]
+fn memory_comes_first_and_the_disk_when_marks_stay_away() {
+    let start = Instant::now();
+    let mut outbox = connected(7, start);
+    outbox.push(sample(1000), start).unwrap();
+    let minute = Duration::from_secs(60);
+    assert_eq!(
+        outbox.next_for_disk(start),
+        DiskNext::Wait(start + minute),
+        "not yet"
+    );
+    outbox.push(sample(11_000), start + minute).unwrap();
+    let orders = serve_disk(&mut outbox, start + minute);
+    let [Order::Commit(batch)] = &orders[..] else {
+        panic!("{orders:?}");
+    };
+    assert_eq!(batch.write.len(), 2);
+    assert_eq!(outbox.in_memory_only(), 0);
+    // Each new one goes there too.
+    outbox.push(sample(21_000), start + minute).unwrap();
+    assert_eq!(serve_disk(&mut outbox, start + minute).len(), 1);
+    // Marks are back: what is recent needs no disk, and once nothing is left there it goes.
+    places(&mut outbox, start + minute);
+    outbox.on_committed(mark(7, 1, true), start + minute);
+    places(&mut outbox, start + minute + 50 * MS);
+    outbox.on_committed(mark(7, 2, false), start + minute);
+    outbox.push(sample(31_000), start + minute).unwrap();
+    places(&mut outbox, start + minute + 50 * MS);
+    assert_eq!(serve_disk(&mut outbox, start + minute), []);
+    outbox.on_committed(mark(7, 3, false), start + minute);
+    assert_eq!(serve_disk(&mut outbox, start + minute), [Order::Discard]);
+    assert_eq!((outbox.len(), outbox.in_memory_only()), (1, 1));
+}
+
+#[test]
+fn much_in_memory_goes_to_disk_at_once() {
+    let now = Instant::now();
+    let mut outbox = connected(7, now);
+    let samples = 1024 * 1024 / outbox_bytes_a_sample() + 1;
+    for _ in 0..samples {
+        outbox.push(sample(1), now).unwrap();
+    }
+    let orders = serve_disk(&mut outbox, now);
+    assert!(orders.len() > 1, "in more than one batch");
+    assert_eq!(outbox.in_memory_only(), 0);
+}
+
+fn outbox_bytes_a_sample() -> usize {
+    encode(&mut sample(1), 7, 1, 1).unwrap().len()
+}
+
+#[test]
+fn a_disk_that_fails_keeps_all_in_memory_is_told_once_and_tried_again() {
+    let start = Instant::now();
+    let config = OutboxConfig {
+        spill_after_seconds: 0.1,
+        ..OutboxConfig::default()
+    };
+    let mut outbox = Outbox::new(&config, beginning(7, Vec::new()));
+    outbox.push(sample(1), start).unwrap();
+    let failure = DiskFailure {
+        reason: "full".to_owned(),
+        mend: "make room",
+    };
+    let mut now = start + 100 * MS;
+    let mut tries = Vec::new();
+    while now < start + Duration::from_secs(300) {
+        match outbox.next_for_disk(now) {
+            DiskNext::Order(Order::Commit(_)) => {
+                tries.push(now);
+                let failure = failure.clone();
+                outbox.on_report(
+                    Report::Failed {
+                        failure,
+                        reading: false,
+                    },
+                    now,
+                );
+            }
+            DiskNext::Wait(until) => now = until,
+            other => panic!("{other:?}"),
         }
     }
+    assert!((6..=20).contains(&tries.len()), "{}", tries.len());
+    assert_eq!(
+        outbox.take_notices(),
+        [Notice::Disk(DiskNotice::Failed(failure))]
+    );
+    assert_eq!(outbox.in_memory_only(), 1);
+    serve_disk(&mut outbox, now);
+    assert_eq!(outbox.take_notices(), [Notice::Disk(DiskNotice::Recovered)]);
+    assert_eq!(outbox.in_memory_only(), 0);
+}
 
-    #[test]
-    fn a_full_outbox_loses_no_more_than_it_says(list in happenings()) {
-        let mut world = World::new(2000);
-        for happening in &list {
-            world.happen(happening);
-        }
-        world.settle();
-        prop_assert_eq!(world.outbox.len(), 0, "not all is committed");
-        let stored = world.stored_of(world.outbox.boot);
-        prop_assert!(stored.is_sorted_by(|a, b| a < b), "{:?}", stored);
-        let missing = world.taken_in_this_run - stored.len() as u64;
-        prop_assert!(missing <= world.outbox.dropped(), "{} missing", missing);
-        if world.taken_in_this_run > 0 {
-            prop_assert_eq!(stored.last(), Some(&world.taken_in_this_run));
-        }
-    }
+#[test]
+fn a_disk_that_hangs_is_told_and_holds_up_nothing() {
+    let start = Instant::now();
+    let mut outbox = connected(7, start);
+    outbox.push(sample(1), start).unwrap();
+    let now = start + Duration::from_secs(60);
+    assert!(matches!(
+        outbox.next_for_disk(now),
+        DiskNext::Order(Order::Commit(_))
+    ));
+    let DiskNext::Wait(tell_at) = outbox.next_for_disk(now) else {
+        panic!("it waits for the answer");
+    };
+    assert_eq!(outbox.next_for_disk(tell_at), DiskNext::Idle);
+    assert!(matches!(
+        outbox.take_notices()[..],
+        [Notice::Disk(DiskNotice::Failed(_))]
+    ));
+    push(&mut outbox, 3);
+    assert_eq!(sent(&mut outbox, tell_at).last(), Some(&(4, 1)));
+    outbox.on_report(Report::Kept { file_bytes: 1 }, tell_at);
+    assert_eq!(outbox.take_notices(), [Notice::Disk(DiskNotice::Recovered)]);
+    assert_eq!(outbox.in_memory_only(), 3);
+}
+
+#[test]
+fn a_damaged_row_is_left_out_and_told() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(7, two_runs()));
+    outbox.on_connected(now - LISTEN);
+    outbox.next(now);
+    let DiskNext::Order(Order::Read { from, end, .. }) = outbox.next_for_disk(now) else {
+        panic!("the oldest sample is read");
+    };
+    assert_eq!((from, end), (Place { key: 5, seq: 8 }, 10));
+    let garbage = (Place { key: 5, seq: 8 }, Some(vec![1, 2, 3]));
+    let missing = (Place { key: 5, seq: 9 }, None);
+    outbox.on_report(Report::Read(vec![garbage, missing]), now);
+    assert_eq!(outbox.take_notices(), [Notice::Damaged { lost: 2 }]);
+    assert_eq!(places(&mut outbox, now), [(6, 1, 1)]);
+    assert_eq!(outbox.status().damaged, 2);
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hostbus_client::{BusConfig, Connection, Event, Message, Options};
 use hostbus_daemon::{CancellationToken, Running};
+use hostbus_publisher::outbox::{OutboxConfig, Persist};
 use hostbus_publisher::{Config, Error};
 use hostbus_wire::QoS;
 use tokio::time::timeout;
@@ -70,10 +71,13 @@ impl Broker {
 
     /// A publisher that samples every `interval_seconds`.
     pub(crate) async fn publisher(&self, interval_seconds: f64) -> Running<Error> {
-        let config = config(interval_seconds);
-        hostbus_publisher::start(config, self.bus(), CancellationToken::new())
-            .await
-            .unwrap()
+        hostbus_publisher::start(
+            config(interval_seconds),
+            self.bus(),
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap()
     }
 
     pub(crate) fn watch(&self, what: &str) -> Connection {
@@ -81,6 +85,7 @@ impl Broker {
             component: "watcher".to_owned(),
             filters: vec![(format!("{NODE}/{what}"), QoS::AtLeastOnce)],
             will: None,
+            ..Options::default()
         };
         Connection::open(&self.bus(), options).unwrap()
     }
@@ -97,6 +102,10 @@ pub(crate) fn config(interval_seconds: f64) -> Config {
     Config {
         node: Some("web1".parse().unwrap()),
         interval_seconds,
+        outbox: OutboxConfig {
+            persist: Persist::Never,
+            ..OutboxConfig::default()
+        },
         ..Config::default()
     }
 }

@@ -1,13 +1,22 @@
 //! The way to the bus: samples out, marks in, and all that is heard and said besides.
 //!
 //! It decides nothing about delivery; that is the outbox's part. Samples and events wait while
-//! there is no connection.
+//! there is no connection. It carries orders and reports between the outbox and the disk, too, and
+//! waits for neither.
+//!
+//! Nothing that was handed to the connection is relied on. The connection begins a new session each
+//! time and no alias for topics is used, so what was queued for a lost connection is dropped with it; only
+//! the outbox sends a sample again. A connection that takes nothing more holds up `publish` for a
+//! bounded time, in which samples are still taken in.
+
+mod farewell;
+mod notices;
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use hostbus_client::{BusConfig, ClientError, Connection, Event, Message, Options, Sender, Will};
-use hostbus_daemon::{CancellationToken, clock};
+use hostbus_daemon::CancellationToken;
 use hostbus_wire::committed::Committed;
 use hostbus_wire::status::Status;
 use hostbus_wire::{NodePath, codec};
@@ -18,21 +27,21 @@ use tracing::{debug, error, info, warn};
 use crate::config::Config;
 use crate::conversation::{Conversation, Orders};
 use crate::error::Error;
-use crate::events;
 use crate::health::Figures;
-use crate::outbox::{Next, Notice, Outbox};
+use crate::outbox::{Beginning, Disk, DiskNext, Next, Outbox, Report};
 use crate::schedule::Taken;
 use crate::topics::{Incoming, Outlet, Topics};
 use crate::tuning::Tuning;
+use farewell::{Farewell, Left};
 
 /// How long one publish may wait for its turn. Longer means that the connection stands still.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the marks of the last samples.
 const LAST_MARKS_WITHIN: Duration = Duration::from_millis(800);
-/// How many samples without a mark are nothing unusual at a stop.
-const FEW_SAMPLES: usize = 3;
-/// In what time a sample's mark comes when all is well. At short intervals this is many samples.
-const MARKED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a stop waits until the disk has what no mark covers.
+const STORED_WITHIN: Duration = Duration::from_millis(1500);
+/// Over how long the hosts of a site come back after their broker did, at most.
+const RETURN_WITHIN: Duration = Duration::from_secs(10);
 /// After how many samples `online` is told again: a broker may fire the will of an earlier, lost
 /// connection long after the next one has said `online`.
 const STATUS_EVERY_SAMPLES: u32 = 6;
@@ -55,6 +64,7 @@ pub(crate) struct Uplink {
     topics: Topics,
     inputs: Inputs,
     outbox: Outbox,
+    disk: Option<Disk>,
     conversation: Conversation,
     connected: bool,
     samples_taken: u64,
@@ -63,7 +73,7 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    /// Begins to connect, to carry what `inputs` bring.
+    /// Begins to connect, to carry what `inputs` bring. `disk` is the outbox's, with what it held.
     ///
     /// # Errors
     /// The settings are wrong.
@@ -71,6 +81,7 @@ impl Uplink {
         config: &Config,
         bus: &BusConfig,
         path: &NodePath,
+        (disk, beginning): (Option<Disk>, Beginning),
         mut inputs: Inputs,
         orders: Orders,
     ) -> Result<Self, Error> {
@@ -85,17 +96,19 @@ impl Uplink {
             component: "publisher".to_owned(),
             filters: topics.filters(),
             will: Some(will),
+            return_within: config.interval().min(RETURN_WITHIN),
         };
         let connection = Connection::open(bus, options)?;
-        let boot = clock::unix_ms() / 1000;
         let settings = inputs.settings.borrow_and_update().clone();
+        let conversation = Conversation::new(settings, orders, beginning.boot);
         Ok(Self {
             sender: connection.sender(),
             connection,
             topics,
             inputs,
-            outbox: Outbox::new(&config.outbox, boot),
-            conversation: Conversation::new(settings, orders, boot),
+            outbox: Outbox::new(&config.outbox, beginning),
+            disk,
+            conversation,
             connected: false,
             samples_taken: 0,
             samples_since_status: 0,
@@ -108,12 +121,14 @@ impl Uplink {
     /// # Errors
     /// A payload of our own can't be written.
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
+        self.tell_notices()?;
         loop {
-            let wake = self.flush().await?;
+            let wake = self.work().await?;
             tokio::select! {
                 event = self.connection.next() => self.on_event(event)?,
                 Some(taken) = self.inputs.taken.recv() => self.on_taken(taken)?,
                 Ok(()) = self.inputs.settings.changed() => self.on_settings(),
+                report = report_of(&mut self.disk) => self.on_report(report)?,
                 () = until(wake) => {}
                 () = token.cancelled() => break,
             }
@@ -124,39 +139,56 @@ impl Uplink {
         self.stop().await
     }
 
-    /// The last things out, the last marks in, and good-bye.
+    /// Sends and stores all that is due. Tells when to come back.
+    async fn work(&mut self) -> Result<Option<Instant>, Error> {
+        let to_send = self.flush().await?;
+        let to_store = self.store();
+        Ok(to_send.into_iter().chain(to_store).min())
+    }
+
+    /// The last things out, the last marks in, what is left to disk, and good-bye.
     async fn stop(mut self) -> Result<(), Error> {
         let deadline = tokio::time::Instant::now() + LAST_MARKS_WITHIN;
         loop {
-            let wake = self.flush().await?;
+            let wake = self.work().await?;
             // Without an ingester no mark will come.
             if !self.connected || self.outbox.len() == 0 || !self.outbox.is_recognised() {
                 break;
             }
             tokio::select! {
                 event = self.connection.next() => self.on_event(event)?,
+                report = report_of(&mut self.disk) => self.on_report(report)?,
                 () = until(wake) => {}
                 () = sleep_until(deadline) => break,
             }
         }
-        let (unmarked, unsent) = (self.outbox.len(), self.outbox.unsent());
-        match Farewell::of(
-            unmarked,
-            unsent,
-            self.connected,
-            self.conversation.interval(),
-        ) {
+        self.store_the_rest().await?;
+        let left = Left {
+            unmarked: self.outbox.len(),
+            unsent: self.outbox.unsent(),
+            in_memory: self.outbox.in_memory_only(),
+            connected: self.connected,
+        };
+        match Farewell::of(left, self.conversation.interval()) {
             Farewell::Lost => warn!(
-                unmarked,
-                unsent, "stopped with samples that did not get through, they are lost"
+                unmarked = left.unmarked,
+                unsent = left.unsent,
+                "stopped with samples that did not get through, {} of them are lost",
+                left.in_memory
             ),
             Farewell::Unsure => warn!(
-                unmarked,
+                unmarked = left.unmarked,
                 "stopped with samples that were sent but never confirmed, they are lost if they are not in Redis"
+            ),
+            Farewell::Kept => info!(
+                unmarked = left.unmarked,
+                "samples that are not confirmed are kept on disk, they are sent at the next start"
             ),
             Farewell::Clean => {}
         }
-        let health = self.conversation.last_health(self.figures())?;
+        let health = self
+            .conversation
+            .last_health(figures(self.samples_taken, &self.outbox))?;
         let last_words = async {
             let status = self.topics.status.clone();
             self.publish(status, Status::Offline.as_str()).await?;
@@ -164,12 +196,51 @@ impl Uplink {
         };
         let _ = timeout(LAST_WORD_WITHIN, last_words).await;
         self.connection.close().await;
+        if let Some(disk) = self.disk {
+            disk.close().await;
+        }
+        let status = self.outbox.status();
         info!(
-            unmarked,
-            dropped = self.outbox.dropped(),
+            unmarked = left.unmarked,
+            sent = status.sent,
+            resent = status.resent,
+            dropped = status.dropped,
             "publisher stopped"
         );
         Ok(())
+    }
+
+    async fn store_the_rest(&mut self) -> Result<(), Error> {
+        self.outbox.stop();
+        let deadline = tokio::time::Instant::now() + STORED_WITHIN;
+        loop {
+            let wake = self.store();
+            if self.outbox.is_stored() {
+                return Ok(());
+            }
+            tokio::select! {
+                report = report_of(&mut self.disk) => self.on_report(report)?,
+                () = until(wake) => {}
+                () = sleep_until(deadline) => return Ok(()),
+            }
+        }
+    }
+
+    /// Gives the disk what is due. Tells when to come back.
+    fn store(&mut self) -> Option<Instant> {
+        let disk = self.disk.as_mut()?;
+        loop {
+            match self.outbox.next_for_disk(Instant::now()) {
+                DiskNext::Order(order) => disk.order(order),
+                DiskNext::Wait(until) => return Some(until),
+                DiskNext::Idle => return None,
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), Error> {
+        self.outbox.on_report(report, Instant::now());
+        self.tell_notices()
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), Error> {
@@ -217,7 +288,9 @@ impl Uplink {
             Ok(mark) => {
                 debug!(?mark, "mark");
                 self.outbox.on_committed(mark, now);
+                // A run that moves behind a later one does so first.
                 self.tell_notices()?;
+                self.conversation.on_mark(mark.boot);
             }
             Err(error) => debug!(%error, "unreadable mark"),
         }
@@ -240,7 +313,7 @@ impl Uplink {
                 self.samples_since_status = 0;
                 self.conversation.repeat_status();
             }
-            match self.outbox.push(sample) {
+            match self.outbox.push(sample, Instant::now()) {
                 Ok(_) => self.refused_told = false,
                 Err(error) if !self.refused_told => {
                     error!(%error, "a sample breaks the contract and is not sent");
@@ -254,48 +327,10 @@ impl Uplink {
     }
 
     fn tell_notices(&mut self) -> Result<(), Error> {
-        let ts = clock::unix_ms();
         for notice in self.outbox.take_notices() {
-            match notice {
-                Notice::DropsBegan => {
-                    warn!("the outbox is full, the oldest samples are dropped");
-                    self.conversation.condition.dropping = true;
-                    self.conversation.event(events::samples_dropped(ts));
-                }
-                Notice::DropsEnded { dropped } => {
-                    info!(dropped, "the outbox has room again");
-                    self.conversation.condition.dropping = false;
-                    self.conversation
-                        .event(events::outbox_recovered(ts, dropped));
-                }
-                Notice::ImpossibleMark { mark } => {
-                    warn!(
-                        ?mark,
-                        "a mark covers samples that were never sent, it is ignored"
-                    );
-                }
-                Notice::OtherPublisher { mark } => {
-                    self.conversation.on_foreign_mark(mark.boot, Instant::now());
-                }
-                Notice::BootMoved { from, to } => {
-                    info!(
-                        from,
-                        to, "the ingester knows a later run, ours comes after it now"
-                    );
-                    self.conversation.on_boot_moved(to)?;
-                }
-            }
+            notices::tell(notice, &mut self.conversation)?;
         }
         Ok(())
-    }
-
-    fn figures(&self) -> Figures {
-        Figures {
-            taken: self.samples_taken,
-            dropped: self.outbox.dropped(),
-            outbox_samples: self.outbox.len() as u64,
-            ..Figures::default()
-        }
     }
 
     /// Sends all that is due. Tells when to come back.
@@ -311,8 +346,9 @@ impl Uplink {
     /// Says all that is to be said before samples. Tells whether it is out.
     async fn speak(&mut self) -> Result<bool, Error> {
         loop {
-            let figures = self.figures();
-            let next = self.conversation.next(Instant::now(), || figures)?;
+            let (outbox, taken) = (&self.outbox, self.samples_taken);
+            let figures = || figures(taken, outbox);
+            let next = self.conversation.next(Instant::now(), figures)?;
             let Some(letter) = next else {
                 return Ok(true);
             };
@@ -379,28 +415,24 @@ impl Uplink {
     }
 }
 
-/// What a stop leaves behind.
-#[derive(Debug, PartialEq, Eq)]
-enum Farewell {
-    /// At most a few samples that were sent a moment ago: they are most likely taken, and their mark
-    /// is on its way.
-    Clean,
-    /// Samples that no mark came for, though it had the time: Redis or the ingester is away.
-    Unsure,
-    /// Samples that did not get through.
-    Lost,
+/// The disk's next report; never any without a disk.
+async fn report_of(disk: &mut Option<Disk>) -> Report {
+    match disk {
+        Some(disk) => disk.report().await,
+        None => std::future::pending().await,
+    }
 }
 
-impl Farewell {
-    fn of(unmarked: usize, unsent: u64, connected: bool, interval: Duration) -> Self {
-        let sent_lately = (MARKED_WITHIN.as_secs_f64() / interval.as_secs_f64()) as usize;
-        if unsent > 0 || (unmarked > 0 && !connected) {
-            Self::Lost
-        } else if unmarked > sent_lately.max(FEW_SAMPLES) {
-            Self::Unsure
-        } else {
-            Self::Clean
-        }
+fn figures(taken: u64, outbox: &Outbox) -> Figures {
+    let outbox = outbox.status();
+    Figures {
+        taken,
+        sent: outbox.sent,
+        resent: outbox.resent,
+        dropped: outbox.dropped,
+        outbox_samples: outbox.held,
+        outbox_bytes: outbox.held_bytes,
+        outbox_disk_samples: outbox.on_disk,
     }
 }
 
@@ -415,6 +447,7 @@ async fn until(wake: Option<Instant>) {
 mod tests {
     use std::sync::Arc;
 
+    use hostbus_daemon::clock;
     use hostbus_wire::Sample;
     use hostbus_wire::sample::Cpu;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -422,6 +455,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::outbox::{Found, Persist};
     use crate::sampler::Reading;
 
     /// More than the connection and the system hold for a broker that does not read.
@@ -452,12 +486,19 @@ mod tests {
         let config = Config::default();
         let (out, taken) = mpsc::channel(1);
         let path = "home.a".parse().unwrap();
+        let beginning = Beginning {
+            boot: 1,
+            persist: Persist::Never,
+            found: Found::default(),
+            failure: None,
+        };
         let (_own, settings) = watch::channel(Tuning::new(&config));
         let (tuning, _tuned) = watch::channel(Tuning::new(&config));
         let fresh = Arc::new(Notify::new());
         let inputs = Inputs { taken, settings };
         let orders = Orders { tuning, fresh };
-        let uplink = Uplink::open(&config, &bus, &path, inputs, orders).unwrap();
+        let disk = (None, beginning);
+        let uplink = Uplink::open(&config, &bus, &path, disk, inputs, orders).unwrap();
         let token = CancellationToken::new();
         let uplink = tokio::spawn(uplink.run(token.clone()));
         let mut cpu = Cpu::new();
@@ -482,25 +523,5 @@ mod tests {
         token.cancel();
         uplink.abort();
         broker.abort();
-    }
-
-    #[test]
-    fn a_stop_tells_of_samples_that_were_never_confirmed() {
-        let check = |unmarked, unsent, connected, seconds, expected: Farewell| {
-            let interval = Duration::from_secs_f64(seconds);
-            assert_eq!(
-                Farewell::of(unmarked, unsent, connected, interval),
-                expected,
-                "{unmarked} {unsent} {connected} {seconds}"
-            );
-        };
-        check(0, 0, false, 10.0, Farewell::Clean);
-        check(3, 0, true, 10.0, Farewell::Clean);
-        check(4, 0, true, 10.0, Farewell::Unsure);
-        check(1_000, 0, true, 10.0, Farewell::Unsure);
-        check(10, 0, true, 0.1, Farewell::Clean);
-        check(11, 0, true, 0.1, Farewell::Unsure);
-        check(4, 1, true, 10.0, Farewell::Lost);
-        check(1, 0, false, 10.0, Farewell::Lost);
     }
 }
