@@ -1,5 +1,7 @@
 //! `check-config`: what a start would use, and whether it could.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -14,6 +16,9 @@ pub(crate) struct Summary {
     user: Option<String>,
     interval_seconds: f64,
     outbox_max_bytes: u64,
+    /// Where samples wait on disk; absent when none do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbox_folder: Option<PathBuf>,
     collectors: Vec<&'static str>,
     collectors_off: Vec<&'static str>,
     log_level: String,
@@ -41,6 +46,7 @@ impl Summary {
             user: bus.user.clone(),
             interval_seconds: publisher.interval_seconds,
             outbox_max_bytes: publisher.outbox.max_bytes,
+            outbox_folder: publisher.outbox.folder(),
             collectors: named(true),
             collectors_off: named(false),
             log_level: log.level.clone(),
@@ -58,11 +64,18 @@ impl Summary {
         };
         let user = self.user.as_ref();
         let user = user.map_or("nobody in particular".to_owned(), Clone::clone);
+        let folder = self.outbox_folder.as_ref();
+        let folder = folder.map_or("in memory only".to_owned(), |folder| {
+            format!("on disk in {}", folder.display())
+        });
         [
             format!("node            {}", self.node),
             format!("bus             {} as {user}", self.bus),
             format!("interval        {} s", self.interval_seconds),
-            format!("outbox          at most {} bytes", self.outbox_max_bytes),
+            format!(
+                "outbox          at most {} bytes, {folder}",
+                self.outbox_max_bytes
+            ),
             format!("collectors      {}", list(&self.collectors)),
             format!("collectors off  {}", list(&self.collectors_off)),
             format!("log level       {}", self.log_level),

@@ -110,12 +110,16 @@ pub async fn start_with_handle(
         tuning: tuned,
         fresh: Arc::clone(&fresh),
     };
-    let inputs = Inputs { taken, settings };
+    let mut heartbeat = Heartbeat::new();
+    let inputs = Inputs {
+        taken,
+        settings,
+        pulse: heartbeat.pulse(),
+    };
     let disk = Disk::open(&config.outbox, &path).await?;
     let uplink = Uplink::open(&config, &bus, &path, disk, inputs, Orders { tuning, fresh })?;
     info!(node = %path, interval_seconds = config.interval_seconds, "publishing");
     let token = token.child_token();
-    let mut heartbeat = Heartbeat::new();
     let pulse = heartbeat.pulse();
     let task = tokio::spawn(run(wishes, out, uplink, pulse, token.clone()));
     let running = Running::new("publisher", Vec::new(), token, task);

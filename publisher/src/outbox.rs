@@ -73,7 +73,6 @@ pub use config::{OutboxConfig, Persist};
 pub use status::OutboxStatus;
 
 pub(crate) use disk::Disk;
-pub use folder::default_folder;
 use fresh::Fresh;
 use held::Held;
 pub(crate) use held::{FoundRow, FoundRun, Place};

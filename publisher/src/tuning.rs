@@ -18,9 +18,11 @@ pub(crate) struct Tuning {
 
 impl Tuning {
     pub(crate) fn new(config: &Config) -> Self {
+        let mut collectors = config.collectors.clone();
+        collectors.networks.folder = config.outbox.folder();
         Self {
             interval: config.interval(),
-            collectors: config.collectors.clone(),
+            collectors,
         }
     }
 

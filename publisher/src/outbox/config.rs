@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::folder::default_folder;
 use crate::error::Error;
 
 /// When samples are written to disk.
@@ -57,6 +58,16 @@ impl Default for OutboxConfig {
 }
 
 impl OutboxConfig {
+    /// The folder for what must outlive the process. `None` when nothing is to be kept, or there is
+    /// no folder to be had.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        match self.persist {
+            Persist::Never => None,
+            Persist::Away | Persist::Always => self.folder.clone().or_else(default_folder),
+        }
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors

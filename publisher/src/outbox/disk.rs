@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::file::{Fault, SampleFile};
-use super::folder::{Lock, Paths, default_folder};
-use super::{Batch, Beginning, DiskFailure, Found, Order, OutboxConfig, Persist, Report};
+use super::folder::{Lock, Paths};
+use super::{Beginning, DiskFailure, Found, Order, OutboxConfig, Persist, Report};
 use crate::error::Error;
 
 /// How long a start waits for the disk. A publisher whose disk hangs starts without it.
@@ -76,7 +76,7 @@ impl Disk {
         if config.persist == Persist::Never {
             return Ok((None, beginning));
         }
-        let Some(folder) = config.folder.clone().or_else(default_folder) else {
+        let Some(folder) = config.folder() else {
             beginning.persist = Persist::Never;
             beginning.failure = Some(DiskFailure {
                 reason: "there is no folder for samples: neither STATE_DIRECTORY nor HOME is set"

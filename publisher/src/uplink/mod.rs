@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::conversation::{Conversation, Orders};
 use crate::error::Error;
 use crate::health::Figures;
+use crate::heartbeat::Pulse;
 use crate::outbox::{Beginning, Disk, DiskNext, Next, Outbox, Report};
 use crate::schedule::Taken;
 use crate::topics::{Incoming, Outlet, Topics};
@@ -55,6 +56,8 @@ pub(crate) struct Inputs {
     pub(crate) taken: mpsc::Receiver<Taken>,
     /// The host's own settings.
     pub(crate) settings: watch::Receiver<Tuning>,
+    /// By which others see that it turns.
+    pub(crate) pulse: Pulse,
 }
 
 /// See the module's description.
@@ -130,6 +133,7 @@ impl Uplink {
                 Ok(()) = self.inputs.settings.changed() => self.on_settings(),
                 report = report_of(&mut self.disk) => self.on_report(report)?,
                 () = until(wake) => {}
+                never = self.inputs.pulse.answer() => match never {},
                 () = token.cancelled() => break,
             }
         }
@@ -455,6 +459,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::heartbeat::Heartbeat;
     use crate::outbox::{Found, Persist};
     use crate::sampler::Reading;
 
@@ -495,7 +500,12 @@ mod tests {
         let (_own, settings) = watch::channel(Tuning::new(&config));
         let (tuning, _tuned) = watch::channel(Tuning::new(&config));
         let fresh = Arc::new(Notify::new());
-        let inputs = Inputs { taken, settings };
+        let pulse = Heartbeat::new().pulse();
+        let inputs = Inputs {
+            taken,
+            settings,
+            pulse,
+        };
         let orders = Orders { tuning, fresh };
         let disk = (None, beginning);
         let uplink = Uplink::open(&config, &bus, &path, disk, inputs, orders).unwrap();
