@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::file::{Fault, SampleFile};
 use super::folder::{Lock, Paths, default_folder};
-use super::{Batch, Beginning, DiskFailure, Found, Order, OutboxConfig, Persist, Report};
+use super::{Beginning, DiskFailure, Found, Order, OutboxConfig, Persist, Report};
 use crate::error::Error;
 
 /// How long a start waits for the disk. A publisher whose disk hangs starts without it.
