@@ -25,7 +25,7 @@ const LONGEST_TEXT_BYTES: u64 = 64 * 1024;
 
 /// Where a publisher keeps samples when the settings name no folder. `None` without a home.
 #[must_use]
-pub fn default_folder() -> Option<PathBuf> {
+pub(super) fn default_folder() -> Option<PathBuf> {
     choose(
         |name| env::var_os(name).map(PathBuf::from),
         geteuid().is_root(),
