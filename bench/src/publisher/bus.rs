@@ -85,6 +85,7 @@ impl Bus {
                 .map(|topic| (topic.clone(), QoS::AtMostOnce))
                 .collect(),
             will: None,
+            ..Options::default()
         };
         let mut connection = Connection::open(&config, options)?;
         let publishers = std::mem::take(&mut self.publishers);
