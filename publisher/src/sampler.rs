@@ -95,6 +95,8 @@ struct Slot {
     state: CollectorState,
     points: usize,
     cost: Option<Cost>,
+    /// Its last answer came after the sample had gone on without it.
+    late: bool,
 }
 
 /// Where a collector is.
@@ -128,6 +130,7 @@ impl Sampler {
                 },
                 points: 0,
                 cost: None,
+                late: false,
             };
             slot.seat_anew(config);
             slot
@@ -233,7 +236,7 @@ impl Slot {
         config: &CollectorsConfig,
         whole: &mut Pass,
     ) -> Option<CollectorState> {
-        if let Some(silence) = self.silence(config, whole.now) {
+        if let Some(silence) = self.silence(config, whole) {
             let told = CollectorState::Failed(CollectorError::Hangs.to_string());
             return (silence >= TELL_AFTER).then_some(told);
         }
@@ -258,15 +261,19 @@ impl Slot {
                 since: whole.now,
                 outdated: false,
             };
-            return None;
+            // Once may be a driver that is being loaded.
+            let told = || CollectorState::Failed(CollectorError::Slow.to_string());
+            return self.late.then(told);
         };
         let answer = answer.expect("a lane's thread lives as long as the lane");
         *lane = Some(opened);
         Some(self.take_answer(answer, config, whole))
     }
 
-    /// For how long the collector has not answered; `None` when it is here, perhaps again.
-    fn silence(&mut self, config: &CollectorsConfig, now: Instant) -> Option<Duration> {
+    /// For how long the collector has not answered; `None` when it is here, perhaps again. What it
+    /// found then is of a moment long gone, but what happened has happened: the collector knows of
+    /// it, and will not tell again.
+    fn silence(&mut self, config: &CollectorsConfig, whole: &mut Pass) -> Option<Duration> {
         let Seat::Away {
             lane,
             since,
@@ -276,13 +283,17 @@ impl Slot {
             return None;
         };
         let Some(answer) = lane.late_answer() else {
-            return Some(now.saturating_duration_since(*since));
+            return Some(whole.now.saturating_duration_since(*since));
         };
         let usable = answer.collector.filter(|_| !*outdated);
         self.seat = Seat::Off;
+        self.late = true;
+        whole.events.extend(answer.pass.events);
         match usable {
-            // What it found is of a moment long gone.
-            Some(collector) => self.seat = Seat::Here(collector),
+            Some(collector) => {
+                whole.details.extend(answer.pass.details);
+                self.seat = Seat::Here(collector);
+            }
             None => self.seat_anew(config),
         }
         None
@@ -298,6 +309,7 @@ impl Slot {
             Some(collector) => self.seat = Seat::Here(collector),
             None => self.seat_anew(config),
         }
+        self.late = false;
         self.cost = Some(answer.cost);
         self.points = answer.pass.sample.points();
         whole.sample.append(answer.pass.sample);

@@ -120,6 +120,37 @@ static HANGING: [Entry; 2] = [
     },
 ];
 
+/// Tells of something that happened, once it is let go.
+struct Late {
+    released: Receiver<()>,
+}
+
+/// What lets the collector [`Late`] go, one message a turn.
+static LET_GO: Mutex<Option<Sender<()>>> = Mutex::new(None);
+
+impl Late {
+    fn make() -> Box<dyn Collector> {
+        let (let_go, released) = channel();
+        *LET_GO.lock().unwrap() = Some(let_go);
+        Box::new(Self { released })
+    }
+}
+
+impl Collector for Late {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        let _ = self.released.recv();
+        pass.events.push(events::link_flips(pass.ts, "eth0", false));
+        Ok(Presence::Here)
+    }
+}
+
+static LATE: [Entry; 1] = [Entry {
+    name: "late",
+    public: |config| public(&mut config.cpu),
+    make: |_| Late::make(),
+    same: |one, other| one.cpu == other.cpu,
+}];
+
 fn without_gpus() -> CollectorsConfig {
     let mut config = CollectorsConfig::default();
     config.gpus.enabled = false;
@@ -196,6 +227,25 @@ async fn a_collector_that_hangs_holds_up_no_sample_and_comes_back() {
     };
     assert_eq!(kinds(&back), ["collector-recovered"]);
     assert_eq!(custom(&back), ["late", "steady"]);
+}
+
+#[tokio::test]
+async fn what_a_late_answer_tells_is_told_and_so_is_its_always_being_late() {
+    let mut sampler = Sampler::with(&LATE, &CollectorsConfig::default());
+    sampler.take_all(SECOND).await;
+    LET_GO.lock().unwrap().clone().unwrap().send(()).unwrap();
+    let start = Instant::now();
+    let late = loop {
+        let reading = sampler.take_all(SECOND).await;
+        if !reading.events.is_empty() {
+            break reading;
+        }
+        assert!(start.elapsed() < SECOND * 20, "what happened is lost");
+    };
+    // It was asked again at once, and is late again.
+    assert_eq!(kinds(&late), ["link-down", "collector-failed"]);
+    let state = &states(&late.collectors)["late"];
+    assert!(state.contains("takes longer than the second"), "{state}");
 }
 
 #[tokio::test]
