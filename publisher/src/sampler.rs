@@ -144,14 +144,18 @@ impl Sampler {
         }
     }
 
-    /// Goes over to other settings. Collectors that they don't concern keep what they know.
+    /// Goes over to other settings. Collectors that they don't concern keep what they know, and so
+    /// do those of which only the interval changes: when they are asked is not their business.
     pub(crate) fn change(&mut self, config: &CollectorsConfig) {
+        let before = std::mem::replace(&mut self.config, config.clone());
         for slot in &mut self.slots {
-            if !(slot.entry.same)(&self.config, config) {
+            let (mut before, mut after) = (before.clone(), config.clone());
+            *(slot.entry.public)(&mut before).interval_seconds = None;
+            *(slot.entry.public)(&mut after).interval_seconds = None;
+            if !(slot.entry.same)(&before, &after) {
                 slot.seat_anew(config);
             }
         }
-        self.config = config.clone();
     }
 
     /// Asks every collector once. The first sample has no rates.

@@ -270,6 +270,7 @@ async fn changed_settings_make_only_what_they_concern_anew() {
     // On its second turn the moody one fails, unless it was made anew.
     let mut config = CollectorsConfig::default();
     config.memory.enabled = false;
+    config.cpu.interval_seconds = Some(5.0);
     sampler.change(&config);
     let second = sampler.take_all(SECOND).await;
     assert!(second.collectors_changed);
