@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::collectors::{self, Collector, CollectorsConfig, Entry, Pass, Presence};
 use crate::error::CollectorError;
 use crate::events;
-use crate::lane::{Answer, Cost, Job, Lane};
+use crate::lane::{Answer, Cost, Job, Lane, retire};
 use crate::timeline::Timeline;
 
 /// How long a sample waits for one collector.
@@ -212,6 +212,12 @@ impl Sampler {
     }
 }
 
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.slots.iter_mut().for_each(Slot::vacate);
+    }
+}
+
 /// The state of each collector as `info` tells it.
 pub(crate) fn states(collectors: &[CollectorReport]) -> BTreeMap<String, String> {
     collectors
@@ -226,10 +232,17 @@ impl Slot {
         if let Seat::Away { outdated, .. } = &mut self.seat {
             // It is made when it comes back: another one would hang as well.
             *outdated = true;
-        } else if config.enabled(self.entry) {
+            return;
+        }
+        self.vacate();
+        if config.enabled(self.entry) {
             self.seat = Seat::Here((self.entry.make)(config));
-        } else {
-            self.seat = Seat::Off;
+        }
+    }
+
+    fn vacate(&mut self) {
+        if let Seat::Here(collector) = std::mem::replace(&mut self.seat, Seat::Off) {
+            retire(collector);
         }
     }
 
@@ -289,16 +302,14 @@ impl Slot {
         let Some(answer) = lane.late_answer() else {
             return Some(whole.now.saturating_duration_since(*since));
         };
-        let usable = answer.collector.filter(|_| !*outdated);
-        self.seat = Seat::Off;
+        let outdated = *outdated || answer.collector.is_none();
+        self.seat = answer.collector.map_or(Seat::Off, Seat::Here);
         self.late = true;
         whole.events.extend(answer.pass.events);
-        match usable {
-            Some(collector) => {
-                whole.details.extend(answer.pass.details);
-                self.seat = Seat::Here(collector);
-            }
-            None => self.seat_anew(config),
+        if outdated {
+            self.seat_anew(config);
+        } else {
+            whole.details.extend(answer.pass.details);
         }
         None
     }

@@ -248,6 +248,53 @@ async fn what_a_late_answer_tells_is_told_and_so_is_its_always_being_late() {
     assert!(state.contains("takes longer than the second"), "{state}");
 }
 
+/// Its end hangs until it is let go.
+struct Clinging {
+    released: Receiver<()>,
+}
+
+static LET_END: Mutex<Option<Sender<()>>> = Mutex::new(None);
+
+impl Collector for Clinging {
+    fn collect(&mut self, _: &mut Pass) -> Result<Presence, CollectorError> {
+        Ok(Presence::Here)
+    }
+}
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let _ = self.released.recv();
+    }
+}
+
+static CLINGING: [Entry; 1] = [Entry {
+    name: "clinging",
+    public: |config| public(&mut config.cpu),
+    make: |_| {
+        let (let_end, released) = channel();
+        *LET_END.lock().unwrap() = Some(let_end);
+        Box::new(Clinging { released })
+    },
+    same: |one, other| one.cpu == other.cpu,
+}];
+
+#[test]
+fn a_collector_whose_end_hangs_holds_up_nobody() {
+    let (ended, end) = channel();
+    let thread = std::thread::spawn(move || {
+        let mut config = CollectorsConfig::default();
+        let mut sampler = Sampler::with(&CLINGING, &config);
+        config.cpu.enabled = false;
+        sampler.change(&config);
+        ended.send(()).unwrap();
+    });
+    let changed = end.recv_timeout(SECOND * 20);
+    // Whatever hangs is let go, so that the test ends.
+    drop(LET_END.lock().unwrap().take());
+    changed.expect("the change of settings hangs");
+    thread.join().unwrap();
+}
+
 #[tokio::test]
 async fn a_collector_that_is_not_due_is_left_out() {
     let mut sampler = Sampler::with(&MOODY, &without_gpus());
