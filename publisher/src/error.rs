@@ -98,6 +98,8 @@ pub(crate) enum CollectorError {
     Panicked(String),
     #[error("does not answer: something that it reads hangs in the kernel")]
     Hangs,
+    #[error("takes longer than the second that a sample waits for it, nothing of it is taken")]
+    Slow,
     #[error("{}", silence(silent, *unasked))]
     Silent {
         /// Where the filesystems are mounted that do not answer.

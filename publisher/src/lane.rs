@@ -19,6 +19,9 @@ use crate::error::CollectorError;
 /// Room for what collectors keep on the stack: they read small files and call a driver's library.
 const STACK_BYTES: usize = 512 * 1024;
 
+/// How long the end of a collector is waited for: far longer than it takes to write a small file.
+const END_WITHIN: Duration = Duration::from_millis(250);
+
 /// A thread that asks collectors, one after the other. Dropping it lets the thread end once the
 /// collector that it asks has answered.
 pub(crate) struct Lane {
@@ -83,6 +86,23 @@ impl Lane {
     /// The answer, if it has come.
     pub(crate) fn late_answer(&mut self) -> Option<Answer> {
         self.answers.try_recv().ok()
+    }
+}
+
+/// Lets a collector go. That may hang as well as asking it, as closing the library of a GPU that is
+/// lost does, so it has a thread, which is left to it.
+pub(crate) fn retire(collector: Box<dyn Collector>) {
+    let (ended, end) = mpsc::channel::<()>();
+    let thread = thread::Builder::new()
+        .name("collectors".to_owned())
+        .stack_size(STACK_BYTES);
+    let run = move || {
+        drop(collector);
+        drop(ended);
+    };
+    // Without a thread it ended right here.
+    if thread.spawn(run).is_ok() {
+        let _ = end.recv_timeout(END_WITHIN);
     }
 }
 

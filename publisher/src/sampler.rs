@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::collectors::{self, Collector, CollectorsConfig, Entry, Pass, Presence};
 use crate::error::CollectorError;
 use crate::events;
-use crate::lane::{Answer, Cost, Job, Lane};
+use crate::lane::{Answer, Cost, Job, Lane, retire};
 use crate::timeline::Timeline;
 
 /// How long a sample waits for one collector.
@@ -95,6 +95,8 @@ struct Slot {
     state: CollectorState,
     points: usize,
     cost: Option<Cost>,
+    /// Its last answer came after the sample had gone on without it.
+    late: bool,
 }
 
 /// Where a collector is.
@@ -128,6 +130,7 @@ impl Sampler {
                 },
                 points: 0,
                 cost: None,
+                late: false,
             };
             slot.seat_anew(config);
             slot
@@ -141,14 +144,18 @@ impl Sampler {
         }
     }
 
-    /// Goes over to other settings. Collectors that they don't concern keep what they know.
+    /// Goes over to other settings. Collectors that they don't concern keep what they know, and so
+    /// do those of which only the interval changes: when they are asked is not their business.
     pub(crate) fn change(&mut self, config: &CollectorsConfig) {
+        let before = std::mem::replace(&mut self.config, config.clone());
         for slot in &mut self.slots {
-            if !(slot.entry.same)(&self.config, config) {
+            let (mut before, mut after) = (before.clone(), config.clone());
+            *(slot.entry.public)(&mut before).interval_seconds = None;
+            *(slot.entry.public)(&mut after).interval_seconds = None;
+            if !(slot.entry.same)(&before, &after) {
                 slot.seat_anew(config);
             }
         }
-        self.config = config.clone();
     }
 
     /// Asks every collector once. The first sample has no rates.
@@ -205,6 +212,12 @@ impl Sampler {
     }
 }
 
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.slots.iter_mut().for_each(Slot::vacate);
+    }
+}
+
 /// The state of each collector as `info` tells it.
 pub(crate) fn states(collectors: &[CollectorReport]) -> BTreeMap<String, String> {
     collectors
@@ -219,10 +232,17 @@ impl Slot {
         if let Seat::Away { outdated, .. } = &mut self.seat {
             // It is made when it comes back: another one would hang as well.
             *outdated = true;
-        } else if config.enabled(self.entry) {
+            return;
+        }
+        self.vacate();
+        if config.enabled(self.entry) {
             self.seat = Seat::Here((self.entry.make)(config));
-        } else {
-            self.seat = Seat::Off;
+        }
+    }
+
+    fn vacate(&mut self) {
+        if let Seat::Here(collector) = std::mem::replace(&mut self.seat, Seat::Off) {
+            retire(collector);
         }
     }
 
@@ -233,7 +253,7 @@ impl Slot {
         config: &CollectorsConfig,
         whole: &mut Pass,
     ) -> Option<CollectorState> {
-        if let Some(silence) = self.silence(config, whole.now) {
+        if let Some(silence) = self.silence(config, whole) {
             let told = CollectorState::Failed(CollectorError::Hangs.to_string());
             return (silence >= TELL_AFTER).then_some(told);
         }
@@ -258,15 +278,19 @@ impl Slot {
                 since: whole.now,
                 outdated: false,
             };
-            return None;
+            // Once may be a driver that is being loaded.
+            let told = || CollectorState::Failed(CollectorError::Slow.to_string());
+            return self.late.then(told);
         };
         let answer = answer.expect("a lane's thread lives as long as the lane");
         *lane = Some(opened);
         Some(self.take_answer(answer, config, whole))
     }
 
-    /// For how long the collector has not answered; `None` when it is here, perhaps again.
-    fn silence(&mut self, config: &CollectorsConfig, now: Instant) -> Option<Duration> {
+    /// For how long the collector has not answered; `None` when it is here, perhaps again. What it
+    /// found then is of a moment long gone, but what happened has happened: the collector knows of
+    /// it, and will not tell again.
+    fn silence(&mut self, config: &CollectorsConfig, whole: &mut Pass) -> Option<Duration> {
         let Seat::Away {
             lane,
             since,
@@ -276,14 +300,16 @@ impl Slot {
             return None;
         };
         let Some(answer) = lane.late_answer() else {
-            return Some(now.saturating_duration_since(*since));
+            return Some(whole.now.saturating_duration_since(*since));
         };
-        let usable = answer.collector.filter(|_| !*outdated);
-        self.seat = Seat::Off;
-        match usable {
-            // What it found is of a moment long gone.
-            Some(collector) => self.seat = Seat::Here(collector),
-            None => self.seat_anew(config),
+        let outdated = *outdated || answer.collector.is_none();
+        self.seat = answer.collector.map_or(Seat::Off, Seat::Here);
+        self.late = true;
+        whole.events.extend(answer.pass.events);
+        if outdated {
+            self.seat_anew(config);
+        } else {
+            whole.details.extend(answer.pass.details);
         }
         None
     }
@@ -298,6 +324,7 @@ impl Slot {
             Some(collector) => self.seat = Seat::Here(collector),
             None => self.seat_anew(config),
         }
+        self.late = false;
         self.cost = Some(answer.cost);
         self.points = answer.pass.sample.points();
         whole.sample.append(answer.pass.sample);

@@ -19,6 +19,8 @@ struct Service<'a> {
     arguments: &'a Arguments,
     /// Those it was started with. What can't change while it runs is still as it stands here.
     started_with: Settings,
+    /// What is published where. The host may be called otherwise by now.
+    status: String,
     handle: Handle,
     notifier: Notifier,
 }
@@ -35,10 +37,16 @@ pub(crate) async fn run(arguments: &Arguments, settings: Settings) -> Result<()>
     )
     .await?;
     let mut looks = Looks::new(notifier.watchdog());
-    notifier.ready(&status(&settings)?);
+    let status = format!(
+        "publishing {} to {}",
+        settings.publisher.path()?,
+        settings.bus.shown_url()
+    );
+    notifier.ready(&status);
     let service = Service {
         arguments,
         started_with: settings,
+        status,
         handle,
         notifier,
     };
@@ -47,7 +55,7 @@ pub(crate) async fn run(arguments: &Arguments, settings: Settings) -> Result<()>
         tokio::select! {
             signalled = &mut signalled => break signalled?,
             ended = publisher.ended() => return Ok(ended?),
-            () = reloads.next() => service.reload()?,
+            () = reloads.next() => service.reload(),
             watchdog = looks.next() => {
                 if service.handle.beats() {
                     watchdog.feed();
@@ -61,7 +69,7 @@ pub(crate) async fn run(arguments: &Arguments, settings: Settings) -> Result<()>
 
 impl Service<'_> {
     /// Reads the settings as at the start. Bad ones change nothing.
-    fn reload(&self) -> Result<()> {
+    fn reload(&self) {
         self.notifier.reloading();
         let reloaded = self
             .arguments
@@ -75,12 +83,11 @@ impl Service<'_> {
                     error = format!("{error:#}"),
                     "the settings can't be used, nothing is changed"
                 );
-                let status = status(&self.started_with)?;
+                let status = &self.status;
                 self.notifier
                     .ready(&format!("{status}; the last reload failed: {error:#}"));
             }
         }
-        Ok(())
     }
 
     fn apply(&self, settings: &Settings) -> Result<String> {
@@ -89,25 +96,17 @@ impl Service<'_> {
         let waiting = needing_restart(&self.started_with, settings);
         if waiting.is_empty() {
             info!("the settings were read again");
-            status(&self.started_with)
+            Ok(self.status.clone())
         } else {
             let keys = waiting.join(", ");
             warn!(
                 keys,
                 "the settings were read again, these keys change at the next start only"
             );
-            let status = status(&self.started_with)?;
+            let status = &self.status;
             Ok(format!("{status}; a restart is needed for {keys}"))
         }
     }
-}
-
-fn status(settings: &Settings) -> Result<String> {
-    Ok(format!(
-        "publishing {} to {}",
-        settings.publisher.path()?,
-        settings.bus.shown_url()
-    ))
 }
 
 /// The keys that differ and that a running publisher can't change.

@@ -36,15 +36,16 @@ impl Timetable {
     }
 
     /// The same with other intervals, each counted from `now`. One whose interval stays keeps its
-    /// next turn.
+    /// next turn, and none has it put off: changes that come faster than turns would leave no turn.
     pub(crate) fn change(&mut self, now: Instant, intervals: impl IntoIterator<Item = Duration>) {
         let passed = now.saturating_duration_since(self.start);
         let mut rows = Vec::with_capacity(self.rows.len());
         for (row, interval) in self.rows.iter().zip(intervals) {
+            let left = row.next.saturating_sub(passed);
             let next = if row.interval == interval {
-                row.next.saturating_sub(passed)
+                left
             } else {
-                interval
+                left.min(interval)
             };
             rows.push(Row { interval, next });
         }
@@ -132,5 +133,17 @@ mod tests {
         assert_eq!(table.wake(), start + SECOND * 5);
         assert_eq!(table.due(start + SECOND * 5), [true, false]);
         assert_eq!(table.due(start + SECOND * 60), [true, true]);
+    }
+
+    #[test]
+    fn changes_that_come_faster_than_turns_put_no_turn_off() {
+        let start = Instant::now();
+        let mut table = Timetable::new(start, [SECOND * 3]);
+        table.due(start);
+        for seconds in 1..3 {
+            let interval = SECOND * (3 + seconds);
+            table.change(start + SECOND * seconds, [interval]);
+            assert_eq!(table.wake(), start + SECOND * 3);
+        }
     }
 }

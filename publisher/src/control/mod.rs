@@ -55,6 +55,8 @@ pub(crate) struct Control {
     answer: Answer,
     /// When a connection without a document is one.
     settle_at: Option<Instant>,
+    /// A document came since the last connection was lost.
+    heard: bool,
     report_due: bool,
     /// How samples are taken may have changed.
     changed: bool,
@@ -78,24 +80,28 @@ impl Control {
             commands: Commands::default(),
             answer: Answer::default(),
             settle_at: None,
+            heard: false,
             report_due: false,
             changed: false,
         }
     }
 
-    /// A new connection, on which the retained document comes, if there is one.
+    /// A new connection, on which the retained document comes, if there is one. A broker may send it
+    /// before it acknowledges the subscription (MQTT 3.1.1, section 3.8.4), and so before this.
     pub(crate) fn on_connected(&mut self, now: Instant) {
-        self.settle_at = Some(now + SETTLE);
+        self.settle_at = (!self.heard).then(|| now + SETTLE);
     }
 
     /// The connection is lost. What is in force stays.
     pub(crate) fn on_disconnected(&mut self) {
         self.settle_at = None;
+        self.heard = false;
     }
 
     /// What stands on `config/desired`. A report is due afterwards.
     pub(crate) fn on_desired(&mut self, payload: &[u8]) {
         self.settle_at = None;
+        self.heard = true;
         self.report_due = true;
         if payload.is_empty() {
             self.end_desired();

@@ -267,3 +267,23 @@ fn a_retained_command_is_neither_done_nor_answered() {
     let live = control.on_command("refresh", &payload, false, now, NOW_MS);
     assert_eq!(live.order, Some(Order::Refresh));
 }
+
+#[test]
+fn a_document_that_comes_before_the_subscription_is_acknowledged_holds() {
+    let mut control = control();
+    let now = Instant::now();
+    for revision in 7..9 {
+        desired(
+            &mut control,
+            json!({"revision": revision, "interval_ms": 2000}),
+        );
+        control.on_connected(now);
+        control.tick(now + SETTLE * 2);
+        assert_eq!(control.interval(), SECOND * 2);
+        control.on_disconnected();
+    }
+    // Cleared while we were away.
+    control.on_connected(now);
+    control.tick(now + SETTLE * 2);
+    assert_eq!(report(&mut control).source, Some(ConfigSource::File));
+}

@@ -120,6 +120,37 @@ static HANGING: [Entry; 2] = [
     },
 ];
 
+/// Tells of something that happened, once it is let go.
+struct Late {
+    released: Receiver<()>,
+}
+
+/// What lets the collector [`Late`] go, one message a turn.
+static LET_GO: Mutex<Option<Sender<()>>> = Mutex::new(None);
+
+impl Late {
+    fn make() -> Box<dyn Collector> {
+        let (let_go, released) = channel();
+        *LET_GO.lock().unwrap() = Some(let_go);
+        Box::new(Self { released })
+    }
+}
+
+impl Collector for Late {
+    fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
+        let _ = self.released.recv();
+        pass.events.push(events::link_flips(pass.ts, "eth0", false));
+        Ok(Presence::Here)
+    }
+}
+
+static LATE: [Entry; 1] = [Entry {
+    name: "late",
+    public: |config| public(&mut config.cpu),
+    make: |_| Late::make(),
+    same: |one, other| one.cpu == other.cpu,
+}];
+
 fn without_gpus() -> CollectorsConfig {
     let mut config = CollectorsConfig::default();
     config.gpus.enabled = false;
@@ -199,6 +230,72 @@ async fn a_collector_that_hangs_holds_up_no_sample_and_comes_back() {
 }
 
 #[tokio::test]
+async fn what_a_late_answer_tells_is_told_and_so_is_its_always_being_late() {
+    let mut sampler = Sampler::with(&LATE, &CollectorsConfig::default());
+    sampler.take_all(SECOND).await;
+    LET_GO.lock().unwrap().clone().unwrap().send(()).unwrap();
+    let start = Instant::now();
+    let late = loop {
+        let reading = sampler.take_all(SECOND).await;
+        if !reading.events.is_empty() {
+            break reading;
+        }
+        assert!(start.elapsed() < SECOND * 20, "what happened is lost");
+    };
+    // It was asked again at once, and is late again.
+    assert_eq!(kinds(&late), ["link-down", "collector-failed"]);
+    let state = &states(&late.collectors)["late"];
+    assert!(state.contains("takes longer than the second"), "{state}");
+}
+
+/// Its end hangs until it is let go.
+struct Clinging {
+    released: Receiver<()>,
+}
+
+static LET_END: Mutex<Option<Sender<()>>> = Mutex::new(None);
+
+impl Collector for Clinging {
+    fn collect(&mut self, _: &mut Pass) -> Result<Presence, CollectorError> {
+        Ok(Presence::Here)
+    }
+}
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let _ = self.released.recv();
+    }
+}
+
+static CLINGING: [Entry; 1] = [Entry {
+    name: "clinging",
+    public: |config| public(&mut config.cpu),
+    make: |_| {
+        let (let_end, released) = channel();
+        *LET_END.lock().unwrap() = Some(let_end);
+        Box::new(Clinging { released })
+    },
+    same: |one, other| one.cpu == other.cpu,
+}];
+
+#[test]
+fn a_collector_whose_end_hangs_holds_up_nobody() {
+    let (ended, end) = channel();
+    let thread = std::thread::spawn(move || {
+        let mut config = CollectorsConfig::default();
+        let mut sampler = Sampler::with(&CLINGING, &config);
+        config.cpu.enabled = false;
+        sampler.change(&config);
+        ended.send(()).unwrap();
+    });
+    let changed = end.recv_timeout(SECOND * 20);
+    // Whatever hangs is let go, so that the test ends.
+    drop(LET_END.lock().unwrap().take());
+    changed.expect("the change of settings hangs");
+    thread.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_collector_that_is_not_due_is_left_out() {
     let mut sampler = Sampler::with(&MOODY, &without_gpus());
     let reading = sampler.take(&[false, true, true], SECOND * 5).await;
@@ -220,6 +317,7 @@ async fn changed_settings_make_only_what_they_concern_anew() {
     // On its second turn the moody one fails, unless it was made anew.
     let mut config = CollectorsConfig::default();
     config.memory.enabled = false;
+    config.cpu.interval_seconds = Some(5.0);
     sampler.change(&config);
     let second = sampler.take_all(SECOND).await;
     assert!(second.collectors_changed);

@@ -69,7 +69,7 @@ impl Collector for Cpus {
             });
         }
         self.before = Some((pass.now, stat));
-        cpu.frequency_mhz = self.frequency.mhz();
+        cpu.frequency_mhz = self.frequency.mhz(pass.now);
         cpu.temperature_celsius = self.thermometers.hottest_celsius(pass.now);
         cpu.package_watts = self.packages.watts(pass.now);
         let load = LoadAverage::from_file(&self.load);

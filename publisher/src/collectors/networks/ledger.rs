@@ -15,8 +15,8 @@ use super::traffic::{Month, Traffic};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FILE: &str = "traffic";
-/// No file of ours is that large.
-const MAX_BYTES: u64 = 256 * 1024;
+/// No file of ours is that large: 13 months of ten thousand interfaces are half of it.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The time between two writings: a host that dies loses the count of this long.
 const WRITE_AFTER: Duration = Duration::from_secs(600);
 
@@ -174,6 +174,22 @@ mod tests {
         count(&mut ledger, NOVEMBER, 400);
         let row = &ledger.traffic.details(0).rows[0];
         assert_eq!(row[2], hostbus_wire::Scalar::Integer(300));
+    }
+
+    #[test]
+    fn the_count_of_many_interfaces_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = "hostbus-traffic 1\nboot a\n".to_owned();
+        for number in 0..500 {
+            for month in 1..=12 {
+                let row = "9999999999999 9999999999999 1793000000000";
+                text += &format!("month vlan.{number} 2026-{month:02} {row}\n");
+            }
+        }
+        text += "end\n";
+        fs::write(folder.path().join(FILE), &text).unwrap();
+        let ledger = Ledger::at_boot("a", Some(folder.path()));
+        assert_eq!(ledger.traffic.to_string().len(), text.len());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! end
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -21,6 +22,8 @@ use hostbus_wire::details::Details;
 const MAX_MONTHS: usize = 13;
 /// The most interfaces: those of a host whose interfaces come and go under new names.
 const MAX_INTERFACES: usize = 64;
+/// The most rows of the table: readers take some 4,000 numbers, and each row has three.
+const MAX_ROWS: usize = 1024;
 /// 2024-01-01. A clock before that was not set yet.
 const CLOCK_SET_MS: u64 = 1_704_067_200_000;
 
@@ -148,10 +151,17 @@ impl Traffic {
         }
     }
 
-    /// The table `details/traffic`.
+    /// The table `details/traffic`. Where it has too many rows the last months stay, and of each month
+    /// the interfaces that carried the most.
     pub(super) fn details(&self, ts: u64) -> Details {
         let columns = ["interface", "month", "rx_bytes", "tx_bytes", "since_ts"];
-        let rows = self.months.iter().map(|((interface, month), carried)| {
+        let mut rows: Vec<_> = self.months.iter().collect();
+        if rows.len() > MAX_ROWS {
+            rows.sort_by_key(|((_, month), carried)| Reverse((*month, carried.bytes())));
+            rows.truncate(MAX_ROWS);
+            rows.sort_by_key(|(key, _)| *key);
+        }
+        let rows = rows.into_iter().map(|((interface, month), carried)| {
             vec![
                 Scalar::Text(interface.clone()),
                 Scalar::Text(month.to_string()),
@@ -232,6 +242,12 @@ impl Counters {
             rx_bytes: self.rx_bytes.checked_sub(before.rx_bytes)?,
             tx_bytes: self.tx_bytes.checked_sub(before.tx_bytes)?,
         })
+    }
+}
+
+impl Carried {
+    fn bytes(&self) -> u64 {
+        self.rx_bytes.saturating_add(self.tx_bytes)
     }
 }
 
@@ -327,6 +343,35 @@ mod tests {
             [row("eth0 2026-11", 1000, 200), row("eth0 2026-12", 1, 2)]
         );
         assert_eq!(traffic.details(7).rows[0][4], Scalar::Integer(NOVEMBER));
+    }
+
+    #[test]
+    fn a_table_is_one_that_readers_take_however_many_interfaces_there_are() {
+        let mut traffic = Traffic::begin("a", None);
+        let names: Vec<String> = (0..1000).map(|number| format!("pod{number}")).collect();
+        let month = |traffic: &mut Traffic, ts, bytes| {
+            let pods = names.iter().map(|name| reading(name, bytes, bytes));
+            traffic.count(ts, pods.chain([reading("zt0", bytes * 9, 0)]));
+        };
+        month(&mut traffic, NOVEMBER, 0);
+        month(&mut traffic, NOVEMBER, 1);
+        month(&mut traffic, NOVEMBER + MONTH, 2);
+        let table = traffic.details(7);
+        assert_eq!(table.rows.len(), MAX_ROWS);
+        let bytes = hostbus_wire::encode(&table).unwrap();
+        assert_eq!(hostbus_wire::decode::<Details>(&bytes).unwrap(), table);
+        // All of the last month, and of the one before the most.
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let of = |month: &str| {
+            table
+                .rows
+                .iter()
+                .filter(|row| row[1] == text(month))
+                .count()
+        };
+        assert_eq!((of("2026-12"), of("2026-11")), (1001, 23));
+        let last = &table.rows[MAX_ROWS - 2];
+        assert_eq!((&last[0], &last[1]), (&text("zt0"), &text("2026-11")));
     }
 
     #[test]
