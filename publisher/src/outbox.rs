@@ -41,6 +41,8 @@
 //! |---|---|
 //! | [`config`] | the `[publisher.outbox]` section |
 //! | `held` | which samples are held, of which run |
+//! | `marks` | what a mark changes |
+//! | `sending` | what is sent next |
 //! | `fresh` | the payloads that no disk has yet |
 //! | `keeping` | when samples go to disk |
 //! | `orders` | what is asked of the disk, and what it answers |
@@ -55,8 +57,10 @@ mod folder;
 mod fresh;
 mod held;
 mod keeping;
+mod marks;
 mod orders;
 mod reading;
+mod sending;
 mod status;
 
 use std::collections::VecDeque;
@@ -363,126 +367,6 @@ impl Outbox {
         self.connected = false;
     }
 
-    /// A mark came from the ingester.
-    pub(crate) fn on_committed(&mut self, mark: Committed, now: Instant) {
-        self.listen_until = None;
-        let live = self.held.live();
-        let live_boot = live.boot;
-        if mark.boot > live_boot || (mark.boot == live_boot && mark.seq > live.newest_sent) {
-            self.on_foreign_mark(mark);
-            return;
-        }
-        let known = self.held.knows(mark.boot);
-        let ours = known || self.known_boots.contains(&mark.boot);
-        if !ours && mark.seq > 0 && self.held.front().boot < mark.boot {
-            // A run that our folder knows nothing of: it says nothing about the runs before it.
-            self.move_behind(mark.boot);
-            return;
-        }
-        // With `seq` 0 nothing of ours was taken, though someone asks for it.
-        self.recognised |= known && mark.seq > 0;
-        let had_older = self.held.has_older();
-        let before = self.held.len();
-        // With `seq` 0 the ingester has taken nothing of that boot, and says nothing of those before.
-        while mark.seq > 0 && self.held.is_covered(mark) {
-            self.release_oldest(now);
-        }
-        if self.held.len() < before {
-            self.on_progress(now);
-            if had_older && !self.catching_up {
-                // Someone takes the old ones: what follows them is to come in order.
-                self.catch_up();
-            }
-        }
-        if mark.resend && known {
-            self.on_wish(now);
-        }
-    }
-
-    /// What to do at `now`. A sample counts as sent once it is returned.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
-        // The next start must know of a move before an ingester does.
-        if !self.connected || self.held.len() == 0 || self.keeping.holds_up_sending() {
-            return Next::Idle;
-        }
-        if let Some(until) = self.listen_until.filter(|until| *until > now) {
-            return Next::Wait(until);
-        }
-        if self.probe_at.is_some_and(|at| at <= now) {
-            self.probing = true;
-            self.catching_up = false;
-            self.probe_at = None;
-        }
-        if self.probing {
-            let (front, live) = (self.held.front(), self.held.live());
-            let oldest = front.place(front.first);
-            let only_one = self.held.len() == 1 && !self.held.has_older();
-            self.cursor = live.end().saturating_sub(1).max(live.first);
-            if !only_one {
-                if let Some(until) = self.wait_for(oldest, now) {
-                    return Next::Wait(until);
-                }
-                self.probing = false;
-                if self.payload(oldest).is_some() {
-                    return self.send(oldest, now);
-                }
-                self.probe_at
-                    .get_or_insert(now + self.probe_wait.next_wait());
-            }
-            self.probing = false;
-        }
-        if self.catching_up {
-            self.next_of_the_past(now)
-        } else {
-            self.next_live(now)
-        }
-    }
-
-    fn next_live(&mut self, now: Instant) -> Next {
-        let live = self.held.live();
-        if self.held.has_older() && self.cursor == live.first {
-            self.cursor += 1;
-        }
-        if self.cursor >= live.end() {
-            return self.wait();
-        }
-        if self.payload(live.place(self.cursor)).is_none() {
-            // Memory has let go of it, and an ingester will ask for it. The newest is always here.
-            self.cursor = live.end() - 1;
-        }
-        let place = self.held.live().place(self.cursor);
-        self.cursor += 1;
-        self.send(place, now)
-    }
-
-    fn next_of_the_past(&mut self, now: Instant) -> Next {
-        let front = self.held.front();
-        if self.cursor >= front.end() {
-            // What follows the front comes when a mark covers it.
-            self.catching_up = self.held.has_older();
-            return self.wait();
-        }
-        if self.cursor - front.first >= self.window {
-            return self.wait();
-        }
-        let place = front.place(self.cursor);
-        if self.payload(place).is_none() {
-            self.want(place);
-            return self.wait();
-        }
-        if let Some(at) = self.next_free.filter(|at| *at > now) {
-            return Next::Wait(self.probe_at.map_or(at, |probe_at| probe_at.min(at)));
-        }
-        let earliest = now.checked_sub(SAVED_UP).unwrap_or(now);
-        self.next_free = Some(self.next_free.map_or(now, |at| at.max(earliest)) + self.pace);
-        self.cursor += 1;
-        self.send(place, now)
-    }
-
-    fn wait(&self) -> Next {
-        self.probe_at.map_or(Next::Idle, Next::Wait)
-    }
-
     fn release_oldest(&mut self, now: Instant) {
         let before = self.held.front().key;
         let Some(place) = self.held.release_oldest() else {
@@ -511,119 +395,6 @@ impl Outbox {
             front.first
         };
     }
-
-    fn on_progress(&mut self, now: Instant) {
-        self.keeping.on_progress(&self.held);
-        self.probe_wait.reset();
-        let front = self.held.front();
-        let waits = front.first <= front.newest_sent;
-        self.probe_at = waits.then(|| now + self.probe_wait.next_wait());
-        if self.held.bytes() <= self.max_bytes / 2
-            && let Some(dropped) = self.dropping.take()
-        {
-            self.notices.push(Notice::DropsEnded { dropped });
-        }
-    }
-
-    /// The ingester wants all after its mark again.
-    fn on_wish(&mut self, now: Instant) {
-        let front = self.held.front();
-        let (key, first) = (front.key, front.first);
-        let again = self.last_wish.is_some_and(|(old_key, old_first, at)| {
-            (old_key, old_first) == (key, first) && now.saturating_duration_since(at) < SAME_WISH
-        });
-        if again || self.held.len() == 0 {
-            return;
-        }
-        self.last_wish = Some((key, first, now));
-        self.probe_wait.reset();
-        self.probe_at = Some(now + self.probe_wait.next_wait());
-        self.catch_up();
-    }
-
-    fn catch_up(&mut self) {
-        self.probing = false;
-        self.catching_up = true;
-        self.cursor = self.held.front().first;
-    }
-
-    /// A mark that our samples can't have caused: of a later boot, or past what we sent.
-    fn on_foreign_mark(&mut self, mark: Committed) {
-        let live_boot = self.held.live().boot;
-        if self.recognised {
-            if mark.boot > live_boot && !self.other_told {
-                self.other_told = true;
-                self.notices.push(Notice::OtherPublisher { mark });
-            } else if mark.boot == live_boot && !self.impossible_told {
-                self.impossible_told = true;
-                self.notices.push(Notice::ImpossibleMark { mark });
-            }
-        } else if mark.seq > 0 && mark.boot < u64::MAX >> 1 {
-            // Nothing of ours was taken yet: the last run began later by the clock, or in the same
-            // second. Whatever we sent was dropped as old.
-            self.move_behind(mark.boot);
-        }
-    }
-
-    fn move_behind(&mut self, boot: u64) {
-        let from = self.held.live().boot;
-        if !self.held.move_behind(boot) {
-            return;
-        }
-        let to = self.held.live().boot;
-        if from != to {
-            self.notices.push(Notice::BootMoved { from, to });
-            self.held.forget_sending_live();
-        }
-        self.keeping.on_moved();
-        self.probing = true;
-    }
-
-    fn send(&mut self, place: Place, now: Instant) -> Next {
-        let (front, live) = (self.held.front(), self.held.live());
-        let stretch = if place.key == front.key && (front.first..front.end()).contains(&place.seq) {
-            front
-        } else {
-            live
-        };
-        let (boot, first) = (stretch.boot, stretch.first);
-        let recoded = stretch.recoded;
-        let Some(held) = self.payload(place) else {
-            return self.wait();
-        };
-        let payload = if place.seq == first && !recoded {
-            held.to_vec()
-        } else {
-            with_place(held, boot, place.seq, first)
-        };
-        self.sent += 1;
-        if self.held.note_sent(place) {
-            self.resent += 1;
-        }
-        if self.probe_at.is_none() {
-            self.probe_at = Some(now + self.probe_wait.next_wait());
-        }
-        Next::Send(payload)
-    }
-
-    fn payload(&self, place: Place) -> Option<&[u8]> {
-        if let Some(payload) = self.fresh.get(place) {
-            return Some(payload);
-        }
-        if let Some((newest, payload)) = &self.newest
-            && *newest == place
-        {
-            return Some(payload);
-        }
-        let at = self.ahead.binary_search_by_key(&place, |(ahead, _)| *ahead);
-        at.ok().map(|at| &self.ahead[at].1[..])
-    }
-}
-
-/// The held sample as it is sent.
-fn with_place(held: &[u8], boot: u64, seq: u64, first: u64) -> Vec<u8> {
-    let mut sample = Sample::decode(held).expect("it was read back before it was taken in");
-    encode(&mut sample, boot, seq, first).expect("it was encoded before with other numbers")
 }
 
 fn encode(sample: &mut Sample, boot: u64, seq: u64, first: u64) -> Result<Vec<u8>, EncodeError> {

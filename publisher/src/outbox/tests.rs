@@ -1,6 +1,7 @@
 //! The outbox against single happenings. Against a model of the whole delivery: in `world`;
 //! its file on disk: in `durability`.
 
+mod actors;
 mod durability;
 mod world;
 

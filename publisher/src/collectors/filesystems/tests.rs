@@ -1,3 +1,5 @@
+//! The collector with tables of mounts, and with filesystems that hang.
+
 use std::collections::HashSet;
 use std::sync::Mutex;
 
