@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use hostbus_client::{BusConfig, ClientError};
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::exit;
@@ -21,7 +21,7 @@ Examples:
       Publish this host as the identity home.web1.
   hostbus-publisher --config /etc/hostbus/publisher.toml --interval 1
       Take the settings from a file, and a sample each second.
-  hostbus-publisher --config /etc/hostbus/publisher.toml check-config
+  hostbus-publisher check-config --config /etc/hostbus/publisher.toml
       Tell whether a start would take these settings.
   sudo hostbus-publisher install
       Make it a service of this host; says what comes next.
@@ -35,8 +35,15 @@ Every setting can come from the file or the environment too:
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// The settings that have a flag. They may stand before a verb or after it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Flags {
     /// TOML file with the settings
-    #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG")]
     config: Option<PathBuf>,
     /// Site of this host [default: home]
     #[arg(long, value_name = "ID")]
@@ -66,18 +73,24 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Print one sample of this host and end
     Once {
+        #[command(flatten)]
+        flags: Flags,
         /// As JSON, the sample as it would travel
         #[arg(long)]
         json: bool,
     },
     /// List the collectors: state, cost, and why one gives nothing
     Collectors {
+        #[command(flatten)]
+        flags: Flags,
         /// As one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Check the settings and print what a start would use; nothing is sent
     CheckConfig {
+        #[command(flatten)]
+        flags: Flags,
         /// As one JSON object
         #[arg(long)]
         json: bool,
@@ -100,17 +113,36 @@ pub(crate) struct Settings {
 impl Arguments {
     /// The settings, with the flags on top.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
-        let password_file = self.password_file.as_ref().map(|file| file.display());
-        let ca_file = self.ca_file.as_ref().map(|file| file.display());
+        let none = Flags::default();
+        let (before, after) = match &self.verb {
+            Some(
+                Verb::Once { flags, .. }
+                | Verb::Collectors { flags, .. }
+                | Verb::CheckConfig { flags, .. },
+            ) => (&self.flags, flags),
+            _ => (&self.flags, &none),
+        };
+        let file = |file: &PathBuf| file.display().to_string();
+        let password_file = after
+            .password_file
+            .as_ref()
+            .or(before.password_file.as_ref());
+        let ca_file = after.ca_file.as_ref().or(before.ca_file.as_ref());
+        let interval = after.interval.or(before.interval);
+        let text = |of: fn(&Flags) -> &Option<String>| of(after).as_ref().or(of(before).as_ref());
         Loader::new()
-            .file(self.config.as_deref())
-            .flag("--site", "publisher.site", self.site.as_ref())
-            .flag("--node", "publisher.node", self.node.as_ref())
-            .flag("--url", "bus.url", self.url.as_ref())
-            .flag("--ca-file", "bus.ca_file", ca_file)
-            .flag("--user", "bus.user", self.user.as_ref())
-            .flag("--password-file", "bus.password_file", password_file)
-            .flag("--interval", "publisher.interval_seconds", self.interval)
+            .file(after.config.as_deref().or(before.config.as_deref()))
+            .flag("--site", "publisher.site", text(|flags| &flags.site))
+            .flag("--node", "publisher.node", text(|flags| &flags.node))
+            .flag("--url", "bus.url", text(|flags| &flags.url))
+            .flag("--ca-file", "bus.ca_file", ca_file.map(file))
+            .flag("--user", "bus.user", text(|flags| &flags.user))
+            .flag(
+                "--password-file",
+                "bus.password_file",
+                password_file.map(file),
+            )
+            .flag("--interval", "publisher.interval_seconds", interval)
             .load()
     }
 }

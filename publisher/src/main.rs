@@ -42,7 +42,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         .enable_all()
         .build()?;
     let result = match arguments.verb {
-        Some(Verb::Once { json }) => {
+        Some(Verb::Once { json, .. }) => {
             let once = hostbus_publisher::once(&settings.publisher, Duration::from_secs(1));
             let (sample, _) = runtime.block_on(once)?;
             if json {
@@ -51,7 +51,7 @@ fn run(arguments: &Arguments) -> Result<()> {
                 print(&arguments::lines(&sample).join("\n"))
             }
         }
-        Some(Verb::Collectors { json }) => {
+        Some(Verb::Collectors { json, .. }) => {
             let table = Table::of(&settings.publisher, Duration::from_secs(1));
             let table = runtime.block_on(table)?;
             if json {
@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> Result<()> {
                 print(&table.text())
             }
         }
-        Some(Verb::CheckConfig { json }) => {
+        Some(Verb::CheckConfig { json, .. }) => {
             let summary = Summary::of(&settings)?;
             if json {
                 print(&serde_json::to_string_pretty(&summary)?)

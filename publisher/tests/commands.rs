@@ -249,6 +249,23 @@ fn check_config_tells_what_a_start_would_use() {
 }
 
 #[test]
+fn settings_may_stand_before_a_verb_and_after_it() {
+    let flags = [
+        "--node",
+        "a",
+        "--interval",
+        "3",
+        "check-config",
+        "--node",
+        "b",
+        "--json",
+    ];
+    let summary: serde_json::Value = serde_json::from_str(&stdout(&run(&flags))).unwrap();
+    assert_eq!(summary["node"], "home.b");
+    assert_eq!(summary["interval_seconds"], 3.0);
+}
+
+#[test]
 fn check_config_refuses_what_a_start_would_refuse() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none.pem");
