@@ -241,10 +241,22 @@ fn every_sample_that_was_kept_is_in_redis_once_and_in_order_after_a_day_of_disas
             Ok(())
         });
     }
+    println!("{:?} in {:.0} s", day.deeds, start.elapsed().as_secs_f64());
+    // And what is new flows again.
+    for (node, publisher) in NODES.iter().zip(&day.publishers) {
+        let newest = *logged(publisher, "taken in").last().expect("samples");
+        let since = Instant::now();
+        poll::until(&format!("the newest sample of {node}, {newest:?}"), || {
+            let rows = history.rows(&format!("home.{node}"), "cpu")?;
+            let last = rows.last().map_or(0, |row| row.ms);
+            ensure!(last >= newest.ts, "rows up to {last}");
+            Ok(())
+        });
+        println!("{node} flows again after {:?}", since.elapsed());
+    }
     for publisher in &mut day.publishers {
         publisher.kill();
     }
-    println!("{:?} in {:.0} s", day.deeds, start.elapsed().as_secs_f64());
 
     for ((node, kept), publisher) in NODES.iter().zip(&kept).zip(&day.publishers) {
         check(&day.pipeline, node, kept, &logged(publisher, "taken in"));
