@@ -28,6 +28,8 @@ use crate::selection::{Selection, globs};
 
 const DEVICES: &str = "/proc/net/dev";
 const CLASSES: &str = "/sys/class/net";
+/// The name of the table of traffic.
+pub(super) const TRAFFIC: &str = "traffic";
 /// The time between two tables of traffic.
 const DETAILS_AFTER: Duration = Duration::from_secs(60);
 
@@ -148,7 +150,7 @@ impl Networks {
         if due && !self.before.is_empty() {
             self.details_at = Some(pass.now);
             let table = self.ledger.traffic.details(pass.ts);
-            pass.details.push(("traffic", table));
+            pass.details.push((TRAFFIC, table));
         }
     }
 }
