@@ -46,10 +46,10 @@ pub struct NetworksConfig {
     /// Globs of interface names to leave out. Default: loopback, and what containers and virtual
     /// machines use inside the host.
     pub exclude: Vec<String>,
-    /// The folder that keeps the traffic of the months over restarts. No setting of its own: it is
-    /// the publisher's.
+    /// The file that keeps the traffic of the months over restarts. No setting of its own: it is
+    /// the node's, in the publisher's folder.
     #[serde(skip)]
-    pub folder: Option<PathBuf>,
+    pub traffic_file: Option<PathBuf>,
 }
 
 impl Default for NetworksConfig {
@@ -62,7 +62,7 @@ impl Default for NetworksConfig {
                 "lo", "veth*", "vnet*", "tap*", "cali*", "cni*", "flannel*", "docker*", "br-*",
                 "virbr*", "ifb*", "dummy*", "sit*",
             ]),
-            folder: None,
+            traffic_file: None,
         }
     }
 }
@@ -94,7 +94,7 @@ impl Networks {
             selection: Selection::new(&config.include, &config.exclude),
             before: HashMap::new(),
             links: HashMap::new(),
-            ledger: Ledger::open(config.folder.as_deref()),
+            ledger: Ledger::open(config.traffic_file.clone()),
             read_at: None,
             details_at: None,
         }
