@@ -16,8 +16,8 @@ use tracing::warn;
 use super::traffic::{Month, Traffic};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// No file of ours is that large: 13 months of ten thousand interfaces are half of it.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// No file of ours is that large: the rows that are kept are a tenth of it.
+const MAX_BYTES: u64 = 1024 * 1024;
 /// The time between two writings: a host that dies loses the count of this long.
 const WRITE_AFTER: Duration = Duration::from_secs(600);
 
