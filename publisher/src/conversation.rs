@@ -274,6 +274,8 @@ impl Conversation {
     fn follow(&mut self, step: Step) {
         if step.publish {
             self.announcer.repeat_info();
+            // Should the other one have stopped, it said that this node is offline.
+            self.announcer.repeat_status();
         }
         match step.news {
             Some(News::InUse { boot }) => {

@@ -313,6 +313,8 @@ async fn two_publishers_of_one_node_both_say_so() {
     let broker = Broker::start();
     let mut watcher = watch_all(&broker);
     connected(&mut watcher).await;
+    let mut statuses = broker.watch("status");
+    connected(&mut statuses).await;
     let one = broker.publisher(3600.0).await;
     let first = health(&mut watcher, HealthState::Ok).await;
     assert_eq!(first.reason, None);
@@ -327,6 +329,11 @@ async fn two_publishers_of_one_node_both_say_so() {
     }
     let said = health(&mut watcher, HealthState::Degraded).await;
     assert!(said.reason.unwrap().contains("another publisher"));
+    // Each once by itself, and again because of the other one, which may have said `offline`.
+    for _ in 0..3 {
+        let online = |message: &Message| (message.payload == "online").then_some(());
+        find(&mut statuses, "status", online).await;
+    }
     two.stop().await.unwrap();
     health(&mut watcher, HealthState::Stopped).await;
     one.stop().await.unwrap();
