@@ -175,7 +175,7 @@ async fn what_stands_on_the_bus_holds_after_a_restart_and_goes_with_the_topic() 
     desire(&admin, &desired).await;
     let publisher = broker.publisher(3600.0).await;
     assert_eq!(reported(&mut admin, 1).await.interval_ms, Some(300));
-    // This broker forgets what it retained.
+    // This broker forgets what it retained, and the publisher waits half a minute for it.
     broker.kill();
     broker.restart();
     let report = reported(&mut admin, 0).await;
