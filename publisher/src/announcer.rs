@@ -45,8 +45,15 @@ struct Description {
 #[derive(Debug)]
 struct Table {
     name: &'static str,
+    /// Empty: nobody makes the table any more, and what stands there retained is to go.
     payload: Vec<u8>,
     due: bool,
+}
+
+impl Table {
+    fn stands(&self) -> bool {
+        !self.payload.is_empty()
+    }
 }
 
 /// Something to be sent.
@@ -88,13 +95,16 @@ impl Announcer {
     /// are not repeated here: they are made anew.
     pub(crate) fn on_connected(&mut self) {
         self.repeat_all();
+        for table in &mut self.details {
+            table.due = true;
+        }
     }
 
     /// Says again all that there is to know of this host.
     pub(crate) fn repeat_all(&mut self) {
         self.status_due = true;
         self.info_due = true;
-        for table in &mut self.details {
+        for table in self.details.iter_mut().filter(|table| table.stands()) {
             table.due = true;
         }
     }
@@ -144,16 +154,28 @@ impl Announcer {
         name: &'static str,
         details: &Details,
     ) -> Result<(), EncodeError> {
+        self.set_table(name, codec::encode(details)?);
+        Ok(())
+    }
+
+    /// Nobody makes this table any more. One may stand there from an earlier run.
+    pub(crate) fn end_details(&mut self, name: &'static str) {
+        let ended = |table: &Table| table.name == name && !table.stands();
+        if !self.details.iter().any(ended) {
+            self.set_table(name, Vec::new());
+        }
+    }
+
+    fn set_table(&mut self, name: &'static str, payload: Vec<u8>) {
         let table = Table {
             name,
-            payload: codec::encode(details)?,
+            payload,
             due: true,
         };
         match self.details.iter_mut().find(|table| table.name == name) {
             Some(known) => *known = table,
             None => self.details.push(table),
         }
-        Ok(())
     }
 
     /// What to send next.
@@ -313,6 +335,30 @@ mod tests {
                 Word::Details("top")
             ]
         );
+    }
+
+    #[test]
+    fn a_table_that_nobody_makes_any_more_is_cleared_and_forgotten() {
+        let mut announcer = full();
+        words(&mut announcer);
+        let cleared = |announcer: &mut Announcer| {
+            std::iter::from_fn(|| announcer.next().unwrap())
+                .filter(|letter| letter.word == Word::Details("top"))
+                .map(|letter| letter.payload.is_empty())
+                .collect::<Vec<_>>()
+        };
+        for _ in 0..3 {
+            announcer.end_details("top");
+        }
+        assert_eq!(cleared(&mut announcer), [true]);
+        announcer.end_details("top");
+        announcer.repeat_all();
+        assert!(cleared(&mut announcer).is_empty());
+        // This broker may have been restored with the table.
+        announcer.on_connected();
+        assert_eq!(cleared(&mut announcer), [true]);
+        announcer.details("top", &table(2)).unwrap();
+        assert_eq!(cleared(&mut announcer), [false]);
     }
 
     #[test]

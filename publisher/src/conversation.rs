@@ -13,12 +13,13 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info};
 
 use crate::announcer::{Announcer, Letter, Word};
+use crate::collectors;
 use crate::control::{self, Control};
 use crate::events;
 use crate::health::{self, Condition, Figures, Teller};
 use crate::inventory;
 use crate::neighbour::{Neighbour, News, Step};
-use crate::sampler::{self, CollectorReport, Reading};
+use crate::sampler::{self, CollectorReport, CollectorState, Reading};
 use crate::tuning::Tuning;
 
 /// How the schedule is told what to do.
@@ -159,6 +160,12 @@ impl Conversation {
             self.announcer.details(name, &table)?;
         }
         self.collectors = reading.collectors;
+        let off = |report: &&CollectorReport| report.state == CollectorState::Off;
+        for report in self.collectors.iter().filter(off) {
+            for name in collectors::details(report.name) {
+                self.announcer.end_details(name);
+            }
+        }
         if reading.collectors_changed {
             self.condition.on_collectors(&self.collectors);
             self.describe()?;
@@ -267,6 +274,8 @@ impl Conversation {
     fn follow(&mut self, step: Step) {
         if step.publish {
             self.announcer.repeat_info();
+            // Should the other one have stopped, it said that this node is offline.
+            self.announcer.repeat_status();
         }
         match step.news {
             Some(News::InUse { boot }) => {

@@ -235,16 +235,19 @@ pub(crate) fn filesystem_flips(ts: u64, point: &str, read_only: bool) -> Event {
 }
 
 pub(crate) fn filesystems_left_out(ts: u64, taken: usize, left_out: usize) -> Event {
-    let message =
-        format!("there are too many filesystems: {taken} are taken, {left_out} are left out");
+    too_many(ts, "filesystems-left-out", "filesystems", taken, left_out)
+}
+
+/// There are more network interfaces than are taken.
+pub(crate) fn interfaces_left_out(ts: u64, taken: usize, left_out: usize) -> Event {
+    let what = "network interfaces";
+    too_many(ts, "interfaces-left-out", what, taken, left_out)
+}
+
+fn too_many(ts: u64, kind: &str, what: &str, taken: usize, left_out: usize) -> Event {
+    let message = format!("there are too many {what}: {taken} are taken, {left_out} are left out");
     let details = [("left_out", Scalar::Integer(left_out as u64))];
-    event(
-        ts,
-        "filesystems-left-out",
-        Severity::Warning,
-        message,
-        details,
-    )
+    event(ts, kind, Severity::Warning, message, details)
 }
 
 /// The link of a network interface that came up or went down.

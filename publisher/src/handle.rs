@@ -23,8 +23,11 @@ impl Handle {
     /// A value is out of range. Nothing has changed then.
     pub fn reload(&self, config: &Config) -> Result<(), Error> {
         config.check()?;
-        let tuning = Tuning::new(config);
+        let mut tuning = Tuning::new(config);
         self.settings.send_if_modified(|current| {
+            // The file goes with the node and the folder, which this run keeps.
+            let file = &current.collectors.networks.traffic_file;
+            tuning.collectors.networks.traffic_file.clone_from(file);
             let changed = *current != tuning;
             *current = tuning;
             changed
@@ -36,5 +39,31 @@ impl Handle {
     #[must_use]
     pub fn beats(&self) -> bool {
         self.heartbeat.beats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_node_or_folder_waits_for_the_next_start() {
+        let mut config = Config {
+            node: Some("web1".parse().unwrap()),
+            ..Config::default()
+        };
+        config.outbox.folder = Some("/var/lib/hostbus-publisher".into());
+        let before = Tuning::new(&config);
+        let handle = Handle {
+            settings: watch::Sender::new(before.clone()),
+            heartbeat: Heartbeat::new(),
+        };
+        config.node = Some("web2".parse().unwrap());
+        config.outbox.folder = Some("/srv".into());
+        handle.reload(&config).unwrap();
+        assert_eq!(*handle.settings.borrow(), before);
+        config.interval_seconds = 3.0;
+        handle.reload(&config).unwrap();
+        assert_ne!(*handle.settings.borrow(), before);
     }
 }

@@ -19,7 +19,13 @@ pub(crate) struct Tuning {
 impl Tuning {
     pub(crate) fn new(config: &Config) -> Self {
         let mut collectors = config.collectors.clone();
-        collectors.networks.folder = config.outbox.folder();
+        // Without a node's name nothing starts.
+        let path = config.path().ok();
+        collectors.networks.traffic_file = config
+            .outbox
+            .folder()
+            .zip(path)
+            .map(|(folder, path)| folder.join(format!("traffic-{path}")));
         Self {
             interval: config.interval(),
             collectors,
@@ -47,5 +53,25 @@ impl Tuning {
     pub(crate) fn switches(&self) -> Map<bool> {
         let switches = self.collectors.switches();
         switches.map(|(name, on)| (name.to_owned(), on)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishers_of_two_nodes_on_one_host_keep_their_traffic_apart() {
+        let file = |node: &str| {
+            let mut config = Config {
+                node: Some(node.parse().unwrap()),
+                ..Config::default()
+            };
+            config.outbox.folder = Some("/var/lib/hostbus-publisher".into());
+            Tuning::new(&config).collectors.networks.traffic_file
+        };
+        let path = "/var/lib/hostbus-publisher/traffic-home.web1";
+        assert_eq!(file("web1"), Some(path.into()));
+        assert_ne!(file("web1"), file("web2"));
     }
 }

@@ -6,11 +6,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostbus_client::{Connection, Message, Options};
+use hostbus_daemon::{CancellationToken, Running};
+use hostbus_publisher::{Config, Error};
 use hostbus_wire::codec::Map;
 use hostbus_wire::committed::Committed;
 use hostbus_wire::control::{
     CollectorDesired, Command, ConfigDesired, ConfigReported, ConfigSource, Reply,
 };
+use hostbus_wire::details::Details;
 use hostbus_wire::event::Event;
 use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::info::Info;
@@ -90,6 +93,12 @@ fn watch_all(broker: &Broker) -> Connection {
     Connection::open(&broker.bus(), options).unwrap()
 }
 
+async fn start(broker: &Broker, config: Config) -> Running<Error> {
+    hostbus_publisher::start(config, broker.bus(), CancellationToken::new())
+        .await
+        .unwrap()
+}
+
 async fn connected(admin: &mut Connection) {
     while !matches!(admin.next().await, hostbus_client::Event::Connected) {}
 }
@@ -166,7 +175,7 @@ async fn what_stands_on_the_bus_holds_after_a_restart_and_goes_with_the_topic() 
     desire(&admin, &desired).await;
     let publisher = broker.publisher(3600.0).await;
     assert_eq!(reported(&mut admin, 1).await.interval_ms, Some(300));
-    // This broker forgets what it retained.
+    // This broker forgets what it retained, and the publisher waits half a minute for it.
     broker.kill();
     broker.restart();
     let report = reported(&mut admin, 0).await;
@@ -174,6 +183,43 @@ async fn what_stands_on_the_bus_holds_after_a_restart_and_goes_with_the_topic() 
         (report.source, report.interval_ms),
         (Some(ConfigSource::File), Some(3_600_000))
     );
+    publisher.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_traffic_stands_on_the_bus_for_as_long_as_it_is_collected() {
+    let broker = Broker::start();
+    let mut admin = broker.watch("#");
+    connected(&mut admin).await;
+    let mut config = mosquitto::config(0.2);
+    // Every machine has it, and the broker's own words go over it.
+    config.collectors.networks.include = vec!["lo".to_owned()];
+    let publisher = start(&broker, config.clone()).await;
+    let table: Details = find(&mut admin, "details/traffic", read).await;
+    assert_eq!(table.columns[0], "interface");
+    assert_eq!(table.rows[0][0], Scalar::Text("lo".to_owned()));
+
+    let networks = CollectorDesired {
+        enabled: Some(false),
+        ..CollectorDesired::default()
+    };
+    let desired = ConfigDesired {
+        revision: 1,
+        collectors: [("networks".to_owned(), networks)].into(),
+        ..ConfigDesired::default()
+    };
+    desire(&admin, &desired).await;
+    let cleared = |message: &Message| message.payload.is_empty().then_some(());
+    find(&mut admin, "details/traffic", cleared).await;
+    publisher.stop().await.unwrap();
+
+    // One that an earlier run left behind.
+    let left = codec::encode(&table).unwrap();
+    publish(&admin, "details/traffic", true, left).await;
+    find(&mut admin, "details/traffic", read::<Details>).await;
+    config.collectors.networks.enabled = false;
+    let publisher = start(&broker, config).await;
+    find(&mut admin, "details/traffic", cleared).await;
     publisher.stop().await.unwrap();
 }
 
@@ -267,6 +313,8 @@ async fn two_publishers_of_one_node_both_say_so() {
     let broker = Broker::start();
     let mut watcher = watch_all(&broker);
     connected(&mut watcher).await;
+    let mut statuses = broker.watch("status");
+    connected(&mut statuses).await;
     let one = broker.publisher(3600.0).await;
     let first = health(&mut watcher, HealthState::Ok).await;
     assert_eq!(first.reason, None);
@@ -281,6 +329,11 @@ async fn two_publishers_of_one_node_both_say_so() {
     }
     let said = health(&mut watcher, HealthState::Degraded).await;
     assert!(said.reason.unwrap().contains("another publisher"));
+    // Each once by itself, and again because of the other one, which may have said `offline`.
+    for _ in 0..3 {
+        let online = |message: &Message| (message.payload == "online").then_some(());
+        find(&mut statuses, "status", online).await;
+    }
     two.stop().await.unwrap();
     health(&mut watcher, HealthState::Stopped).await;
     one.stop().await.unwrap();

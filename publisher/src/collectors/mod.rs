@@ -101,6 +101,8 @@ pub(crate) struct Entry {
     pub(crate) make: fn(&CollectorsConfig) -> Box<dyn Collector>,
     /// Tells whether two settings are the same for it.
     pub(crate) same: fn(&CollectorsConfig, &CollectorsConfig) -> bool,
+    /// The tables that it makes, by the last level of their topic.
+    pub(crate) details: &'static [&'static str],
 }
 
 /// The settings of one collector that may be changed from afar: no paths, no secrets.
@@ -114,11 +116,15 @@ pub(crate) struct Public<'c> {
 
 macro_rules! entry {
     ($name:ident, $make:expr) => {
+        entry!($name, $make, [])
+    };
+    ($name:ident, $make:expr, $details:expr) => {
         Entry {
             name: stringify!($name),
             public: |config| config.$name.public(),
             make: |config| Box::new($make(&config.$name)),
             same: |one, other| one.$name == other.$name,
+            details: &$details,
         }
     };
 }
@@ -130,11 +136,17 @@ pub(crate) const ALL: [Entry; 9] = [
     entry!(pressure, |_| pressure::Pressures::new()),
     entry!(filesystems, filesystems::Filesystems::new),
     entry!(disks, disks::Disks::new),
-    entry!(networks, networks::Networks::new),
-    entry!(gpus, gpus::Gpus::new),
+    entry!(networks, networks::Networks::new, [networks::TRAFFIC]),
+    entry!(gpus, gpus::Gpus::new, [gpus::PROCESSES]),
     entry!(sensors, sensors::Sensors::new),
     entry!(power_supplies, power_supplies::PowerSupplies::new),
 ];
+
+/// The tables that the collector `name` makes.
+pub(crate) fn details(name: &str) -> &'static [&'static str] {
+    let entry = ALL.iter().find(|entry| entry.name == name);
+    entry.map_or(&[], |entry| entry.details)
+}
 
 /// The `[publisher.collectors]` section.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

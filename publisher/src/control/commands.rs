@@ -7,7 +7,8 @@
 //! ```
 //! There are no other commands, and none that runs anything. A command is done once, though it may
 //! arrive twice (QoS 1): the second time it gets the same answer again. Without an id that fits a
-//! topic there is no way to answer, and it is only logged.
+//! topic there is no way to answer, and it is only logged. A flood is neither answered nor logged
+//! line by line.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -24,9 +25,12 @@ const RESAMPLE_KEYS: [&str; 2] = ["seconds", "interval_ms"];
 pub(super) const LONGEST_LEASE_SECONDS: u64 = 60;
 /// The shortest interval on command. What settings allow may be less.
 pub(super) const SHORTEST_INTERVAL_MS: u64 = 1000;
-/// How many commands are done in one second; the others are refused.
+/// How many commands are done in one second; the others are refused. As many that are not done get
+/// an answer.
 const MOST_A_SECOND: usize = 10;
 const SECOND: Duration = Duration::from_secs(1);
+/// Who sends what can't be answered may send a lot of it.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// For how long a command that comes again is known.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// What is wanted for longer than this is a slip of the unit.
@@ -58,8 +62,10 @@ pub(crate) struct Commands {
     /// What was done, oldest first. Bounded by what is done in a second and remembered.
     done: VecDeque<Done>,
     refreshed_at: Option<Instant>,
-    /// Why the last command had no answer, as it was logged.
-    told: Option<String>,
+    /// When it was last logged that a command had no answer.
+    told_at: Option<Instant>,
+    /// The answers, lately, to what was not done: refusals and repetitions.
+    spare_answers: VecDeque<Instant>,
 }
 
 #[derive(Debug)]
@@ -83,19 +89,16 @@ impl Commands {
         let command = match read(payload) {
             Ok(command) => command,
             Err(error) => {
-                self.tell(error);
+                self.tell(&error, now);
                 return Outcome::default();
             }
         };
-        self.told = None;
         self.done
             .retain(|done| now.saturating_duration_since(done.at) < REMEMBERED);
         let again = |done: &&Done| done.name == name && done.reply.id == command.id;
         if let Some(done) = self.done.iter().find(again) {
-            return Outcome {
-                reply: Some(done.reply.clone()),
-                order: None,
-            };
+            let reply = done.reply.clone();
+            return self.answer_only(reply, now);
         }
         match self.judge(name, &command, present, now, now_ms) {
             Ok((known, order, data)) => {
@@ -113,23 +116,38 @@ impl Commands {
                 let reply = Some(reply);
                 Outcome { reply, order }
             }
-            Err(error) => Outcome {
-                reply: Some(Reply {
+            Err(error) => {
+                let reply = Reply {
                     id: command.id,
                     ok: false,
                     error: Some(error),
                     data: Map::new(),
-                }),
-                order: None,
-            },
+                };
+                self.answer_only(reply, now)
+            }
         }
     }
 
-    /// Logs why there is no answer, when that is news.
-    fn tell(&mut self, error: String) {
-        if self.told.as_ref() != Some(&error) {
+    /// Answers what is not done, while such answers are few: a flood is not worth another one.
+    fn answer_only(&mut self, reply: Reply, now: Instant) -> Outcome {
+        self.spare_answers
+            .retain(|at| now.saturating_duration_since(*at) < SECOND);
+        if self.spare_answers.len() >= MOST_A_SECOND {
+            return Outcome::default();
+        }
+        self.spare_answers.push_back(now);
+        Outcome {
+            reply: Some(reply),
+            order: None,
+        }
+    }
+
+    /// Logs why there is no answer, now and then.
+    fn tell(&mut self, error: &str, now: Instant) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_AGAIN_AFTER;
+        if !self.told_at.is_some_and(lately) {
             warn!(error, "a command can't be answered");
-            self.told = Some(error);
+            self.told_at = Some(now);
         }
     }
 
@@ -403,19 +421,41 @@ mod tests {
     fn a_flood_is_refused_and_passes() {
         let now = Instant::now();
         let mut commands = Commands::default();
-        let mut done = 0;
+        let (mut done, mut refused) = (0, 0);
         for number in 0..1000 {
             let bytes = command(&number.to_string(), []);
             let outcome = commands.take("resample", &bytes, TEN, now, NOW_MS);
             if outcome.order.is_some() {
                 done += 1;
-            } else {
+            } else if outcome.reply.is_some() {
                 assert_eq!(refusal(&outcome), "more than 10 commands in a second");
+                refused += 1;
             }
         }
-        assert_eq!((done, commands.done.len()), (10, 10));
+        assert_eq!((done, refused, commands.done.len()), (10, 10, 10));
         let later = commands.take("resample", &command("later", []), TEN, now + SECOND, NOW_MS);
         assert!(later.order.is_some());
+    }
+
+    #[test]
+    fn what_is_not_done_is_answered_at_a_bounded_rate() {
+        let now = Instant::now();
+        let check = |name: &str, payload: fn(u32) -> Vec<u8>| {
+            let mut commands = Commands::default();
+            let mut answered = |at: Instant| {
+                (0..500)
+                    .filter(|number| {
+                        let outcome = commands.take(name, &payload(*number), TEN, at, NOW_MS);
+                        outcome.reply.is_some() && outcome.order.is_none()
+                    })
+                    .count()
+            };
+            assert_eq!(answered(now), MOST_A_SECOND, "{name}");
+            assert_eq!(answered(now + SECOND / 2), 0, "{name}");
+            assert_eq!(answered(now + SECOND), MOST_A_SECOND, "{name}");
+        };
+        check("reboot", |number| command(&number.to_string(), []));
+        check("resample", |_| command("again", []));
     }
 
     #[test]
@@ -432,11 +472,13 @@ mod tests {
 
     #[test]
     fn what_has_no_answer_is_done_neither() {
-        let mut commands = Commands::default();
-        let mut silent = |payload: &[u8]| {
-            let outcome = commands.take("refresh", payload, TEN, Instant::now(), NOW_MS);
+        let now = Instant::now();
+        let silent = |payload: &[u8]| {
+            let mut commands = Commands::default();
+            let outcome = commands.take("refresh", payload, TEN, now, NOW_MS);
             assert_eq!(outcome, Outcome::default());
-            commands.told.clone().unwrap()
+            assert_eq!(commands.told_at, Some(now));
+            read(payload).unwrap_err()
         };
         for id in ["", "a/b", "+", "#", "a\nb"] {
             assert!(silent(&command(id, [])).contains("makes no topic"));
@@ -448,7 +490,25 @@ mod tests {
         assert!(silent(b"\xa1\x62id\x611").contains("expires"));
         // An argument that is no scalar.
         silent(b"\xa3\x62id\x611\x67expires\x1b\0\0\x01\x9a\xa0\x8a\x27\x7b\x64args\xa1\x61x\x80");
-        let read = commands.take("refresh", &command("1", []), TEN, Instant::now(), NOW_MS);
-        assert!(read.reply.is_some() && commands.told.is_none());
+        let mut commands = Commands::default();
+        let read = commands.take("refresh", &command("1", []), TEN, now, NOW_MS);
+        assert!(read.reply.is_some() && commands.told_at.is_none());
+    }
+
+    #[test]
+    fn what_has_no_answer_is_logged_once_in_ten_seconds_whatever_it_is() {
+        let start = Instant::now();
+        let mut commands = Commands::default();
+        let mut lines = Vec::new();
+        for second in 0..=30 {
+            let now = start + SECOND * second;
+            let id = "/".repeat(second as usize);
+            commands.take("refresh", &command(&id, []), TEN, now, NOW_MS);
+            commands.take("refresh", &command("1", []), TEN, now, NOW_MS);
+            if commands.told_at == Some(now) {
+                lines.push(second);
+            }
+        }
+        assert_eq!(lines, [0, 10, 20, 30]);
     }
 }

@@ -37,8 +37,10 @@ use commands::Commands;
 use leases::Leases;
 use wanted::Wanted;
 
-/// How long a new connection waits for the retained document. After that there is none.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long a new connection waits for the retained document. After that there is none. A broker
+/// that starts again has all hosts of a site at once, and what it is slow to send must not switch
+/// each of them to its own settings and back.
+const SETTLE: Duration = Duration::from_secs(30);
 /// The longest reason why a payload can't be read, in bytes.
 const MAX_REASON_BYTES: usize = 200;
 
@@ -113,11 +115,10 @@ impl Control {
                     revision,
                     refused: Map::new(),
                 };
-                if self.wanted.as_ref() != Some(&wanted) || self.answer != answer {
+                self.wanted = Some(wanted);
+                if self.settle_settings() {
                     info!(revision, "settings from the bus are in force");
                 }
-                self.wanted = Some(wanted);
-                self.settings_changed();
                 answer
             }
             Err(answer) => {
@@ -134,7 +135,7 @@ impl Control {
     /// The host's own settings were read again. What came from the bus stays on top of them.
     pub(crate) fn rebase(&mut self, file: Tuning) {
         self.file = file;
-        self.settings_changed();
+        self.settle_settings();
         self.report_due = true;
     }
 
@@ -228,19 +229,22 @@ impl Control {
     }
 
     fn end_desired(&mut self) {
-        if self.wanted.take().is_some() {
+        self.answer = Answer::default();
+        if self.wanted.take().is_some() && self.settle_settings() {
             info!("no settings from the bus any more, the host's own are in force");
         }
-        self.answer = Answer::default();
-        self.settings_changed();
     }
 
-    fn settings_changed(&mut self) {
-        self.changed = true;
-        self.in_force = match &self.wanted {
+    /// Puts in force what is to be. Tells whether that is anything new.
+    fn settle_settings(&mut self) -> bool {
+        let in_force = match &self.wanted {
             Some(wanted) => wanted.apply(&self.file),
             None => self.file.clone(),
         };
+        let changed = in_force != self.in_force;
+        self.in_force = in_force;
+        self.changed |= changed;
+        changed
     }
 }
 

@@ -232,8 +232,44 @@ fn a_change_is_told_once() {
     let end = start + SECOND * 10;
     control.tick(end);
     assert_eq!(control.take_change(end).unwrap().interval, SECOND * 2);
-    control.rebase(Tuning::new(&Config::default()));
+    let mut config = Config::default();
+    config.collectors.sensors.enabled = false;
+    control.rebase(Tuning::new(&config));
     assert!(control.take_change(end).is_some());
+}
+
+#[test]
+fn what_asks_for_nothing_new_is_answered_and_no_change() {
+    let now = Instant::now();
+    let mut control = control();
+    desired(&mut control, json!({"revision": 1, "interval_ms": 2000}));
+    assert!(control.take_change(now).is_some());
+    let again = desired(&mut control, json!({"revision": 2, "interval_ms": 2000}));
+    assert_eq!((again.revision, control.take_change(now)), (2, None));
+    control.rebase(Tuning::new(&Config::default()));
+    assert_eq!(report(&mut control).revision, 2);
+    assert_eq!(control.take_change(now), None);
+    // Below the document, and not seen until it goes.
+    control.rebase(Tuning::new(&every(30.0)));
+    assert_eq!(control.take_change(now), None);
+    control.on_desired(b"");
+    let interval = control.take_change(now).unwrap().interval;
+    assert_eq!(interval, SECOND * 30);
+}
+
+#[test]
+fn a_broker_that_takes_its_time_switches_nothing() {
+    let start = Instant::now();
+    let mut control = control();
+    control.on_connected(start);
+    desired(&mut control, json!({"revision": 1, "interval_ms": 2000}));
+    assert!(control.take_change(start).is_some());
+    control.on_disconnected();
+    control.on_connected(start);
+    let late = start + SECOND * 29;
+    control.tick(late);
+    desired(&mut control, json!({"revision": 1, "interval_ms": 2000}));
+    assert_eq!(control.take_change(late), None);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //!   outbox-<site>.<node>.lock                held while the publisher runs; the last boots, a line each
 //!   outbox-<site>.<node>.redb                samples that wait; there only when some do
 //!   outbox-<site>.<node>.redb.broken-<unix seconds>   a file that could not be read, kept aside
+//!   traffic-<site>.<node>                    what its interfaces carried: the networks collector's
 //! ```
 
 use std::env;

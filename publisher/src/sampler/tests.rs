@@ -85,6 +85,7 @@ static MOODY: [Entry; 3] = [
         public: |config| public(&mut config.cpu),
         make: |_| Box::new(Moody::default()),
         same: |one, other| one.cpu == other.cpu,
+        details: &[],
     },
     Entry {
         name: "off",
@@ -96,12 +97,14 @@ static MOODY: [Entry; 3] = [
         },
         make: |_| Box::new(Steady),
         same: |one, other| one.gpus == other.gpus,
+        details: &[],
     },
     Entry {
         name: "steady",
         public: |config| public(&mut config.memory),
         make: |_| Box::new(Steady),
         same: |one, other| one.memory == other.memory,
+        details: &[],
     },
 ];
 
@@ -111,12 +114,14 @@ static HANGING: [Entry; 2] = [
         public: |config| public(&mut config.cpu),
         make: |_| Hanging::make(),
         same: |one, other| one.cpu == other.cpu,
+        details: &[],
     },
     Entry {
         name: "steady",
         public: |config| public(&mut config.memory),
         make: |_| Box::new(Steady),
         same: |one, other| one.memory == other.memory,
+        details: &[],
     },
 ];
 
@@ -149,6 +154,7 @@ static LATE: [Entry; 1] = [Entry {
     public: |config| public(&mut config.cpu),
     make: |_| Late::make(),
     same: |one, other| one.cpu == other.cpu,
+    details: &[],
 }];
 
 fn without_gpus() -> CollectorsConfig {
@@ -276,6 +282,7 @@ static CLINGING: [Entry; 1] = [Entry {
         Box::new(Clinging { released })
     },
     same: |one, other| one.cpu == other.cpu,
+    details: &[],
 }];
 
 #[test]

@@ -13,7 +13,8 @@ use hostbus_publisher::{Config, Error};
 use hostbus_wire::QoS;
 use tokio::time::timeout;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Longer than a publisher waits for settings that stand on the bus.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const NODE: &str = "hostbus/v1/home/web1";
 
 pub(crate) struct Broker {

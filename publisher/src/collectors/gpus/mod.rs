@@ -32,6 +32,8 @@ use amd::Amd;
 use nvidia::Nvidia;
 use processes::Turns;
 
+pub(super) use processes::NAME as PROCESSES;
+
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 const CARDS: &str = "/sys/class/drm";
 

@@ -15,7 +15,7 @@ use hostbus_wire::details::Details;
 use hostbus_wire::{Name, Scalar};
 
 /// The last level of the table's topic.
-pub(super) const NAME: &str = "gpu-processes";
+pub(crate) const NAME: &str = "gpu-processes";
 /// How often the table is made at most.
 const EVERY: Duration = Duration::from_secs(60);
 /// How many rows the table has at most.

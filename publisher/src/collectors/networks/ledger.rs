@@ -1,4 +1,5 @@
-//! The traffic of the months on disk: a small file in the publisher's folder, written seldom.
+//! The traffic of the months on disk: a small file of the node in the publisher's folder, written
+//! seldom.
 //!
 //! Without a folder, or when it can't be written, the count begins with the publisher's start, and
 //! the table says so.
@@ -6,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,11 +16,14 @@ use tracing::warn;
 use super::traffic::{Month, Traffic};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const FILE: &str = "traffic";
-/// No file of ours is that large: 13 months of ten thousand interfaces are half of it.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// No file of ours is that large: the rows that are kept are a tenth of it.
+const MAX_BYTES: u64 = 1024 * 1024;
 /// The time between two writings: a host that dies loses the count of this long.
 const WRITE_AFTER: Duration = Duration::from_secs(600);
+
+/// Held by whoever writes: a collector that is made anew begins before the one before it ends, and
+/// both have the same file.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// The traffic, and where it is kept.
 #[derive(Debug)]
@@ -33,14 +38,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Reads what was kept in `folder`.
-    pub(super) fn open(folder: Option<&Path>) -> Self {
+    /// Reads what was kept at `path`.
+    pub(super) fn open(path: Option<PathBuf>) -> Self {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        Self::at_boot(boot.trim(), folder)
+        Self::at_boot(boot.trim(), path)
     }
 
-    fn at_boot(boot: &str, folder: Option<&Path>) -> Self {
-        let path = folder.map(|folder| folder.join(FILE));
+    fn at_boot(boot: &str, path: Option<PathBuf>) -> Self {
         let kept = path.as_deref().and_then(read);
         Self {
             traffic: Traffic::begin(boot, kept),
@@ -68,7 +72,10 @@ impl Ledger {
         }
         self.written = Some((now, month));
         let (path, text) = (path.clone(), self.traffic.to_string());
-        let run = move || write(&path, &text, true);
+        let run = move || {
+            let _turn = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+            write(&path, &text, true)
+        };
         let writer = thread::Builder::new().stack_size(64 * 1024).spawn(run);
         match self.writer.take().map(JoinHandle::join) {
             Some(Ok(Err(error))) => self.tell(&error),
@@ -88,11 +95,21 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        if let (Some(path), Some(_)) = (&self.path, self.written) {
-            // A stop must be quick. What a crash of the host right now would lose is the count
-            // since the last writing. A folder that can't be written was told about before.
-            let _ = write(path, &self.traffic.to_string(), false);
+        let (Some(path), Some(_)) = (&self.path, self.written) else {
+            return;
+        };
+        // A stop must be quick. Where somebody writes right now, or the host crashes, what is lost
+        // is the count since the last writing; and while the host runs its counters still have it.
+        if self.writer.as_ref().is_some_and(|it| !it.is_finished()) {
+            return;
         }
+        let _turn = match WRITING.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // A folder that can't be written was told about before.
+        let _ = write(path, &self.traffic.to_string(), false);
     }
 }
 
@@ -121,7 +138,9 @@ fn write(path: &Path, text: &str, to_disk: bool) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let beside = path.with_extension("new");
+    // A node's name may have dots: what follows the last one is no extension.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
     let mut file = File::create(&beside)?;
     file.write_all(text.as_bytes())?;
     if to_disk {
@@ -162,15 +181,15 @@ mod tests {
     #[test]
     fn the_count_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let below = folder.path().join("made/when/needed");
-        let mut ledger = Ledger::at_boot("a", Some(&below));
+        let path = folder.path().join("made/when/needed/traffic-home.web1");
+        let mut ledger = Ledger::at_boot("a", Some(path.clone()));
         count(&mut ledger, NOVEMBER, 100);
         count(&mut ledger, NOVEMBER, 300);
         ledger.keep(NOVEMBER, Instant::now());
         count(&mut ledger, NOVEMBER, 350);
         finish(&mut ledger);
         drop(ledger);
-        let mut ledger = Ledger::at_boot("a", Some(&below));
+        let mut ledger = Ledger::at_boot("a", Some(path.clone()));
         count(&mut ledger, NOVEMBER, 400);
         let row = &ledger.traffic.details(0).rows[0];
         assert_eq!(row[2], hostbus_wire::Scalar::Integer(300));
@@ -187,16 +206,17 @@ mod tests {
             }
         }
         text += "end\n";
-        fs::write(folder.path().join(FILE), &text).unwrap();
-        let ledger = Ledger::at_boot("a", Some(folder.path()));
+        let path = folder.path().join("traffic-home.web1");
+        fs::write(&path, &text).unwrap();
+        let ledger = Ledger::at_boot("a", Some(path));
         assert_eq!(ledger.traffic.to_string().len(), text.len());
     }
 
     #[test]
     fn it_is_written_every_ten_minutes_and_when_the_month_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
-        let mut ledger = Ledger::at_boot("a", Some(folder.path()));
+        let path = folder.path().join("traffic-home.web1");
+        let mut ledger = Ledger::at_boot("a", Some(path.clone()));
         count(&mut ledger, NOVEMBER, 0);
         let start = Instant::now();
         let month = 31 * 86_400_000;
@@ -214,12 +234,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_word_is_not_written_while_another_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("traffic-home.web1");
+        let mut ledger = Ledger::at_boot("a", Some(path.clone()));
+        count(&mut ledger, NOVEMBER, 0);
+        let turn = WRITING.lock().unwrap();
+        ledger.keep(NOVEMBER, Instant::now());
+        assert!(ledger.writer.is_some());
+        drop(ledger);
+        assert!(!path.exists());
+        drop(turn);
+        let start = Instant::now();
+        while !path.exists() {
+            assert!(start.elapsed() < DEADLINE, "the file is never written");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
     fn garbage_begins_anew_and_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+        let path = folder.path().join("traffic-home.web1");
         for garbage in [&b""[..], b"\0\xff\xfe", b"hostbus-traffic 1\nboot a\n"] {
             fs::write(&path, garbage).unwrap();
-            let mut ledger = Ledger::at_boot("a", Some(folder.path()));
+            let mut ledger = Ledger::at_boot("a", Some(path.clone()));
             count(&mut ledger, NOVEMBER, 7);
             ledger.keep(NOVEMBER, Instant::now());
             finish(&mut ledger);
@@ -233,8 +272,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("no-folder");
         fs::write(&file, "").unwrap();
-        for folder in [None, Some(file.as_path())] {
-            let mut ledger = Ledger::at_boot("a", folder);
+        for path in [None, Some(file.join("traffic-home.web1"))] {
+            let mut ledger = Ledger::at_boot("a", path.clone());
             for bytes in [0, 5] {
                 count(&mut ledger, NOVEMBER, bytes);
                 ledger.keep(NOVEMBER, Instant::now() + WRITE_AFTER * bytes as u32);
@@ -242,7 +281,7 @@ mod tests {
             }
             let row = &ledger.traffic.details(0).rows[0];
             assert_eq!(row[2], hostbus_wire::Scalar::Integer(5));
-            assert_eq!(ledger.told, folder.is_some());
+            assert_eq!(ledger.told, path.is_some());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Traffic, errors, drops and links of network interfaces, from `/proc/net/dev` and
 //! `/sys/class/net`; in `details/traffic` what each carried in each month.
 //!
-//! Interfaces that never carried a packet are left out.
+//! Interfaces that never carried a packet are left out. Where there are too many, those without
+//! hardware go first.
 
 mod ledger;
 mod link;
@@ -28,8 +29,13 @@ use crate::selection::{Selection, globs};
 
 const DEVICES: &str = "/proc/net/dev";
 const CLASSES: &str = "/sys/class/net";
+/// The name of the table of traffic.
+pub(super) const TRAFFIC: &str = "traffic";
 /// The time between two tables of traffic.
 const DETAILS_AFTER: Duration = Duration::from_secs(60);
+
+/// The most interfaces of a sample. They take a third of its numbers.
+const MAX_INTERFACES: usize = 128;
 
 /// The `[publisher.collectors.networks]` section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -44,10 +50,10 @@ pub struct NetworksConfig {
     /// Globs of interface names to leave out. Default: loopback, and what containers and virtual
     /// machines use inside the host.
     pub exclude: Vec<String>,
-    /// The folder that keeps the traffic of the months over restarts. No setting of its own: it is
-    /// the publisher's.
+    /// The file that keeps the traffic of the months over restarts. No setting of its own: it is
+    /// the node's, in the publisher's folder.
     #[serde(skip)]
-    pub folder: Option<PathBuf>,
+    pub traffic_file: Option<PathBuf>,
 }
 
 impl Default for NetworksConfig {
@@ -57,10 +63,30 @@ impl Default for NetworksConfig {
             interval_seconds: None,
             include: Vec::new(),
             exclude: globs([
-                "lo", "veth*", "vnet*", "tap*", "cali*", "cni*", "flannel*", "docker*", "br-*",
-                "virbr*", "ifb*", "dummy*", "sit*",
+                "lo",
+                "veth*",
+                "vnet*",
+                "tap*",
+                "cali*",
+                "cni*",
+                "flannel*",
+                "docker*",
+                "br-*",
+                "virbr*",
+                "ifb*",
+                "dummy*",
+                "sit*",
+                "lxc*",
+                "cilium_*",
+                "fwbr*",
+                "fwpr*",
+                "fwln*",
+                "podman*",
+                "vxlan.calico",
+                "kube-ipvs0",
+                "azv*",
             ]),
-            folder: None,
+            traffic_file: None,
         }
     }
 }
@@ -84,6 +110,7 @@ pub(crate) struct Networks {
     ledger: Ledger,
     read_at: Option<Instant>,
     details_at: Option<Instant>,
+    left_out: usize,
 }
 
 impl Networks {
@@ -92,9 +119,10 @@ impl Networks {
             selection: Selection::new(&config.include, &config.exclude),
             before: HashMap::new(),
             links: HashMap::new(),
-            ledger: Ledger::open(config.folder.as_deref()),
+            ledger: Ledger::open(config.traffic_file.clone()),
             read_at: None,
             details_at: None,
+            left_out: 0,
         }
     }
 
@@ -104,6 +132,7 @@ impl Networks {
             // Some drivers forget their counts when the link goes down.
             self.selection.takes(name) && (self.before.contains_key(name) || !unused(device))
         });
+        self.keep_most_wanted(&mut after, classes, pass);
         self.links.retain(|name, _| after.contains_key(name));
         let read_at = self.read_at.replace(pass.now);
         let elapsed = read_at.map(|at| pass.now.saturating_duration_since(at));
@@ -136,9 +165,14 @@ impl Networks {
                 }));
             }
         }
+        // A sample that is too large is cut at the end.
+        let rank = |network: &Network| {
+            let link = self.links.get(network.name.as_str());
+            !link.is_some_and(|link| link.physical)
+        };
         pass.sample
             .networks
-            .sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            .sort_unstable_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
         self.ledger.traffic.count(pass.ts, readings);
         self.before = after;
         self.ledger.keep(pass.ts, pass.now);
@@ -148,8 +182,44 @@ impl Networks {
         if due && !self.before.is_empty() {
             self.details_at = Some(pass.now);
             let table = self.ledger.traffic.details(pass.ts);
-            pass.details.push(("traffic", table));
+            pass.details.push((TRAFFIC, table));
         }
+    }
+
+    /// Leaves out what is too much: interfaces with hardware behind them stay first, then those that
+    /// were there before, so that rates do not break off.
+    fn keep_most_wanted(
+        &mut self,
+        after: &mut HashMap<String, DeviceStatus>,
+        classes: &Path,
+        pass: &mut Pass,
+    ) {
+        let left_out = after.len().saturating_sub(MAX_INTERFACES);
+        if left_out > 0 {
+            let physical = |name: &str| match self.links.get(name) {
+                Some(link) => link.physical,
+                None => classes.join(name).join("device").exists(),
+            };
+            let mut ranked: Vec<_> = after
+                .keys()
+                .map(|name| {
+                    (
+                        !physical(name),
+                        !self.before.contains_key(name),
+                        name.clone(),
+                    )
+                })
+                .collect();
+            ranked.sort_unstable();
+            for (_, _, name) in ranked.drain(MAX_INTERFACES..) {
+                after.remove(&name);
+            }
+            if self.left_out == 0 {
+                let event = events::interfaces_left_out(pass.ts, MAX_INTERFACES, left_out);
+                pass.events.push(event);
+            }
+        }
+        self.left_out = left_out;
     }
 }
 
@@ -338,6 +408,34 @@ mod tests {
     }
 
     #[test]
+    fn hardware_stays_where_there_are_too_many_and_it_is_told_once() {
+        let mut host = Host::new();
+        fs::create_dir_all(host.classes.path().join("wlan0/device")).unwrap();
+        let line = |name: &str| format!("  {name}: 1000 10 0 0 0 0 0 0 2000 20 0 0 0 0 0 0\n");
+        let pods = |numbers: std::ops::Range<u32>| {
+            numbers
+                .map(|n| line(&format!("pod{n:04}")))
+                .collect::<String>()
+        };
+        let lines = pods(0..1400) + &line("wlan0") + &line("eth0");
+        for (at_seconds, told) in [(0, vec!["interfaces-left-out"]), (10, vec![])] {
+            let pass = host.pass(at_seconds, "up", &lines);
+            let events: Vec<&str> = pass.events.iter().map(|e| e.kind.as_str()).collect();
+            assert_eq!(events, told, "{at_seconds}");
+        }
+        let names = |pass: &Pass| {
+            let networks = pass.sample.networks.iter();
+            networks.map(|n| n.name.to_string()).collect::<Vec<_>>()
+        };
+        let before = names(&host.pass(20, "up", &lines));
+        assert_eq!(before.len(), MAX_INTERFACES);
+        assert_eq!(before[..3], ["eth0", "wlan0", "pod0000"]);
+        // Others that come do not push out those that are there.
+        let more = format!("{lines}{}", line("nat0"));
+        assert_eq!(names(&host.pass(30, "up", &more)), before);
+    }
+
+    #[test]
     fn the_traffic_of_the_month_is_told_once_a_minute() {
         let mut host = Host::new();
         for (at_seconds, bytes, told) in [
@@ -375,6 +473,16 @@ mod tests {
             ("lo", false),
             ("veth12ab", false),
             ("br-0123", false),
+            ("lxc1a2b3c", false),
+            ("lxcbr0", false),
+            ("cilium_host", false),
+            ("fwbr100i0", false),
+            ("fwpr100p0", false),
+            ("fwln100i0", false),
+            ("podman1", false),
+            ("vxlan.calico", false),
+            ("kube-ipvs0", false),
+            ("azv1a2b3c", false),
         ] {
             assert_eq!(selection.takes(name), taken, "{name}");
         }

@@ -11,7 +11,6 @@
 //! end
 //! ```
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -22,7 +21,7 @@ use hostbus_wire::details::Details;
 const MAX_MONTHS: usize = 13;
 /// The most interfaces: those of a host whose interfaces come and go under new names.
 const MAX_INTERFACES: usize = 64;
-/// The most rows of the table: readers take some 4,000 numbers, and each row has three.
+/// The most rows in all: readers of the table take some 4,000 numbers, and each row has three.
 const MAX_ROWS: usize = 1024;
 /// 2024-01-01. A clock before that was not set yet.
 const CLOCK_SET_MS: u64 = 1_704_067_200_000;
@@ -117,13 +116,14 @@ impl Traffic {
         }
         self.last = last;
         self.watching = true;
-        if self.months.len() > rows_before {
+        if self.months.len() > rows_before || rows_before > MAX_ROWS {
             self.prune(month);
         }
     }
 
     /// Forgets the oldest months, and interfaces that are gone when they are too many. Months after
-    /// `now`, which a wrong clock left behind, go before all others.
+    /// `now`, which a wrong clock left behind, go before all others. Of one month those rows go first
+    /// that carried the least.
     fn prune(&mut self, now: Month) {
         let mut by_interface: BTreeMap<&str, Vec<Month>> = BTreeMap::new();
         for (interface, month) in self.months.keys() {
@@ -149,19 +149,18 @@ impl Traffic {
         for key in gone {
             self.months.remove(&key);
         }
+        let surplus = self.months.len().saturating_sub(MAX_ROWS);
+        if surplus > 0 {
+            let mut rows: Vec<_> = std::mem::take(&mut self.months).into_iter().collect();
+            rows.sort_by_key(|((_, month), carried)| (*month <= now, *month, carried.bytes()));
+            self.months = rows.into_iter().skip(surplus).collect();
+        }
     }
 
-    /// The table `details/traffic`. Where it has too many rows the last months stay, and of each month
-    /// the interfaces that carried the most.
+    /// The table `details/traffic`.
     pub(super) fn details(&self, ts: u64) -> Details {
         let columns = ["interface", "month", "rx_bytes", "tx_bytes", "since_ts"];
-        let mut rows: Vec<_> = self.months.iter().collect();
-        if rows.len() > MAX_ROWS {
-            rows.sort_by_key(|((_, month), carried)| Reverse((*month, carried.bytes())));
-            rows.truncate(MAX_ROWS);
-            rows.sort_by_key(|(key, _)| *key);
-        }
-        let rows = rows.into_iter().map(|((interface, month), carried)| {
+        let rows = self.months.iter().map(|((interface, month), carried)| {
             vec![
                 Scalar::Text(interface.clone()),
                 Scalar::Text(month.to_string()),
@@ -372,6 +371,35 @@ mod tests {
         assert_eq!((of("2026-12"), of("2026-11")), (1001, 23));
         let last = &table.rows[MAX_ROWS - 2];
         assert_eq!((&last[0], &last[1]), (&text("zt0"), &text("2026-11")));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_however_many_interfaces_live_on() {
+        let mut traffic = Traffic::begin("a", None);
+        let names: Vec<String> = (0..300).map(|number| format!("vlan{number}")).collect();
+        let mut rows_seen = 0;
+        for month in 0..MAX_MONTHS as u64 {
+            let readings = names.iter().map(|name| reading(name, month, 0));
+            traffic.count(NOVEMBER + month * MONTH, readings);
+            rows_seen = rows_seen.max(traffic.months.len());
+        }
+        assert_eq!(rows_seen, MAX_ROWS);
+        let months: std::collections::BTreeSet<Month> =
+            traffic.months.keys().map(|(_, month)| *month).collect();
+        assert_eq!(
+            months.len(),
+            MAX_ROWS.div_ceil(names.len()),
+            "the oldest go"
+        );
+        assert!(months.contains(&Month::at(NOVEMBER + 12 * MONTH)));
+        // A file of more rows than that.
+        let mut text = "hostbus-traffic 1\nboot a\n".to_owned();
+        for number in 0..MAX_ROWS * 2 {
+            text += &format!("last vlan{number} 1 1\nmonth vlan{number} 2026-11 1 1 1\n");
+        }
+        let mut traffic = Traffic::parse(&(text + "end\n")).unwrap();
+        traffic.count(NOVEMBER, [reading("vlan0", 2, 2)]);
+        assert!(traffic.months.len() <= MAX_ROWS);
     }
 
     #[test]
