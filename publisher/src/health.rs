@@ -27,8 +27,8 @@ const MAX_REASON_BYTES: usize = 1000;
 /// What is wrong. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// The collectors that fail, and why.
-    failing: Vec<(&'static str, String)>,
+    /// The collectors that fail or work but partly, and why.
+    failing: Vec<String>,
     /// The outbox is full, and the oldest samples go.
     pub(crate) dropping: bool,
     /// Why the outbox can't use its disk.
@@ -62,8 +62,17 @@ impl Condition {
     pub(crate) fn on_collectors(&mut self, collectors: &[CollectorReport]) {
         self.failing.clear();
         for report in collectors {
-            if let CollectorState::Failed(error) = &report.state {
-                self.failing.push((report.name, error.clone()));
+            let name = report.name;
+            match &report.state {
+                CollectorState::Failed(error) => {
+                    self.failing
+                        .push(format!("the collector {name} fails: {error}"));
+                }
+                CollectorState::Partly(why) => {
+                    self.failing
+                        .push(format!("the collector {name} works partly: {why}"));
+                }
+                _ => {}
             }
         }
     }
@@ -83,9 +92,7 @@ impl Condition {
         if let Some(why) = &self.disk {
             reasons.push(format!("the outbox has no disk: {why}"));
         }
-        for (name, error) in &self.failing {
-            reasons.push(format!("the collector {name} fails: {error}"));
-        }
+        reasons.extend_from_slice(&self.failing);
         let mut reason = reasons.join("; ");
         if reason.len() > MAX_REASON_BYTES {
             reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
@@ -256,6 +263,13 @@ mod tests {
         assert_eq!(
             reason(&condition),
             "the collector disks fails: no such file"
+        );
+        let partly = CollectorState::Partly("/net does not answer".to_owned());
+        let mut incomplete = Condition::default();
+        incomplete.on_collectors(&reports(partly));
+        assert_eq!(
+            reason(&incomplete),
+            "the collector disks works partly: /net does not answer"
         );
         condition.dropping = true;
         condition.disk = Some("it is full".to_owned());

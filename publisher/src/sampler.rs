@@ -71,6 +71,8 @@ pub enum CollectorState {
     Off,
     /// It works.
     On,
+    /// It works, but for a part that it has told of by an event of its own.
+    Partly(String),
     /// The host has nothing for it, and why we think so.
     Nothing(String),
     /// It fails, and why.
@@ -83,6 +85,7 @@ impl std::fmt::Display for CollectorState {
             Self::Unknown => f.write_str("not read yet"),
             Self::Off => f.write_str("off: disabled in the settings"),
             Self::On => f.write_str("on"),
+            Self::Partly(why) => write!(f, "partly on: {why}"),
             Self::Nothing(why) => write!(f, "nothing here: {why}"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }
@@ -332,6 +335,7 @@ impl Slot {
         whole.details.extend(answer.pass.details);
         match answer.outcome {
             Ok(Presence::Here) => CollectorState::On,
+            Ok(Presence::Partly(why)) => CollectorState::Partly(why),
             Ok(Presence::Nothing(why)) => CollectorState::Nothing(why),
             Err(error) => CollectorState::Failed(error.to_string()),
         }

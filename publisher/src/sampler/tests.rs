@@ -33,6 +33,29 @@ impl Collector for Moody {
     }
 }
 
+/// Works, then lacks a part, then works.
+#[derive(Default)]
+struct Patchy {
+    turn: u32,
+}
+
+impl Collector for Patchy {
+    fn collect(&mut self, _: &mut Pass) -> Result<Presence, CollectorError> {
+        self.turn += 1;
+        match self.turn {
+            2 => Ok(Presence::Partly("a part is gone".to_owned())),
+            _ => Ok(Presence::Here),
+        }
+    }
+}
+
+static PATCHY: [Entry; 1] = [Entry {
+    name: "patchy",
+    public: |config| public(&mut config.cpu),
+    make: |_| Box::<Patchy>::default(),
+    same: |one, other| one.cpu == other.cpu,
+}];
+
 struct Steady;
 
 impl Collector for Steady {
@@ -194,6 +217,16 @@ async fn a_failing_collector_is_told_on_change_and_the_others_go_on() {
             ("collector-failed".to_owned(), failed),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_collector_that_lacks_a_part_says_so_and_is_no_failure() {
+    let mut sampler = Sampler::with(&PATCHY, &CollectorsConfig::default());
+    for state in ["on", "partly on: a part is gone", "on"] {
+        let reading = sampler.take_all(SECOND).await;
+        assert!(reading.collectors_changed && reading.events.is_empty());
+        assert_eq!(states(&reading.collectors)["patchy"], state);
+    }
 }
 
 #[tokio::test]
