@@ -100,6 +100,8 @@ pub(crate) enum CollectorError {
     Hangs,
     #[error("takes longer than the second that a sample waits for it, nothing of it is taken")]
     Slow,
+    #[error("is not made anew: its last ends hang")]
+    EndsHang,
     #[error("no thread could be started for it: {0}")]
     Thread(io::Error),
 }
