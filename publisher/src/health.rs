@@ -33,6 +33,8 @@ pub(crate) struct Condition {
     pub(crate) dropping: bool,
     /// Why the outbox can't use its disk.
     pub(crate) disk: Option<String>,
+    /// Why the inventory is not up to date.
+    pub(crate) inventory: Option<&'static str>,
     /// Another publisher of this node is connected.
     pub(crate) in_use: bool,
     /// The ingester has taken a later run than ours, and takes nothing of ours any more.
@@ -91,6 +93,9 @@ impl Condition {
         }
         if let Some(why) = &self.disk {
             reasons.push(format!("the outbox has no disk: {why}"));
+        }
+        if let Some(why) = self.inventory {
+            reasons.push(format!("the inventory can't be read: {why}"));
         }
         reasons.extend_from_slice(&self.failing);
         let mut reason = reasons.join("; ");
@@ -273,12 +278,14 @@ mod tests {
         );
         condition.dropping = true;
         condition.disk = Some("it is full".to_owned());
+        condition.inventory = Some("it hangs");
         condition.in_use = true;
         assert_eq!(
             reason(&condition),
             "another publisher uses this node's name: give one of them another publisher.node; \
              the outbox is full, its oldest samples are dropped; \
              the outbox has no disk: it is full; \
+             the inventory can't be read: it hangs; \
              the collector disks fails: no such file"
         );
         condition.overruled = true;
