@@ -101,9 +101,14 @@ impl Announcer {
     }
 
     /// Says again all that there is to know of this host.
-    pub(crate) fn repeat_all(&mut self) {
-        self.status_due = true;
+    fn repeat_all(&mut self) {
         self.info_due = true;
+        self.repeat_all_but_info();
+    }
+
+    /// The same for when a new inventory comes by itself.
+    pub(crate) fn repeat_all_but_info(&mut self) {
+        self.status_due = true;
         for table in self.details.iter_mut().filter(|table| table.stands()) {
             table.due = true;
         }
@@ -124,6 +129,12 @@ impl Announcer {
         });
         self.info_due = true;
         Ok(())
+    }
+
+    /// The inventory as it was described last.
+    pub(crate) fn described(&self) -> Option<Info> {
+        let info = self.info.as_ref()?;
+        codec::decode(&info.payload).ok()
     }
 
     pub(crate) fn report(&mut self, report: &ConfigReported) -> Result<(), EncodeError> {

@@ -10,7 +10,7 @@ use hostbus_wire::event::Event;
 use hostbus_wire::info::Info;
 use hostbus_wire::{EncodeError, codec};
 use tokio::sync::{Notify, watch};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::announcer::{Announcer, Letter, Word};
 use crate::collectors;
@@ -20,6 +20,7 @@ use crate::health::{self, Condition, Figures, Teller};
 use crate::inventory;
 use crate::neighbour::{Neighbour, News, Step};
 use crate::sampler::{self, CollectorReport, CollectorState, Reading};
+use crate::survey::{Found, Present, Surveyor};
 use crate::tuning::Tuning;
 
 /// How the schedule is told what to do.
@@ -38,6 +39,7 @@ pub(crate) struct Conversation {
     orders: Orders,
     neighbour: Neighbour,
     announcer: Announcer,
+    surveyor: Surveyor,
     teller: Teller,
     pub(crate) condition: Condition,
     /// How each collector was doing last; empty before the first reading.
@@ -56,6 +58,7 @@ impl Conversation {
             orders,
             neighbour: Neighbour::default(),
             announcer: Announcer::default(),
+            surveyor: Surveyor::new(),
             teller: Teller::default(),
             condition: Condition::default(),
             collectors: Vec::new(),
@@ -110,7 +113,7 @@ impl Conversation {
         }
         if outcome.order == Some(control::Order::Refresh) {
             self.describe()?;
-            self.announcer.repeat_all();
+            self.announcer.repeat_all_but_info();
             self.orders.fresh.notify_one();
         }
         Ok(())
@@ -260,15 +263,59 @@ impl Conversation {
         ))
     }
 
+    /// What came of describing the host, when it comes. May be dropped and called again.
+    pub(crate) async fn surveyed(&mut self) -> Found {
+        self.surveyor.found().await
+    }
+
+    /// The host is described, or can't be.
+    pub(crate) fn on_surveyed(&mut self, found: Found) -> Result<(), EncodeError> {
+        match found {
+            Found::Info(info) => {
+                if self.condition.inventory.take().is_some() {
+                    info!("the inventory can be read again");
+                    self.event(events::inventory_recovered(clock::unix_ms()));
+                }
+                self.announcer.describe(&info)
+            }
+            Found::Nothing(why) => {
+                if self.condition.inventory != Some(why) {
+                    warn!(why, "the inventory can't be read");
+                    self.event(events::inventory_failed(clock::unix_ms(), why));
+                }
+                self.condition.inventory = Some(why);
+                self.describe_unread()
+            }
+        }
+    }
+
+    /// Has the host described. That comes later.
     fn describe(&mut self) -> Result<(), EncodeError> {
         if self.collectors.is_empty() {
             return Ok(());
         }
-        let interval = self.interval();
-        let states = sampler::states(&self.collectors);
-        let info = inventory::info(states, interval, self.boot);
-        self.described = Some(interval);
+        let present = self.present();
+        self.described = Some(present.interval);
+        self.surveyor.ask(present);
+        if self.surveyor.hangs() {
+            return self.describe_unread();
+        }
+        Ok(())
+    }
+
+    /// Describes the host by what is known: others must know of this run, whatever hangs.
+    fn describe_unread(&mut self) -> Result<(), EncodeError> {
+        let known = self.announcer.described();
+        let info = inventory::unread(known, self.present());
         self.announcer.describe(&info)
+    }
+
+    fn present(&self) -> Present {
+        Present {
+            collectors: sampler::states(&self.collectors),
+            interval: self.interval(),
+            boot: self.boot,
+        }
     }
 
     fn follow(&mut self, step: Step) {
@@ -293,5 +340,90 @@ impl Conversation {
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostbus_wire::Sample;
+    use hostbus_wire::health::{Health, HealthState};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::sampler::CollectorState;
+
+    fn conversation() -> Conversation {
+        let settings = Tuning::new(&Config::default());
+        let (tuning, _) = watch::channel(settings.clone());
+        let fresh = Arc::new(Notify::new());
+        let mut conversation = Conversation::new(settings, Orders { tuning, fresh }, 7);
+        let report = CollectorReport {
+            name: "cpu",
+            state: CollectorState::On,
+            points: 1,
+            cost: None,
+        };
+        let reading = Reading {
+            sample: Sample::default(),
+            events: Vec::new(),
+            details: Vec::new(),
+            collectors: vec![report],
+            collectors_changed: true,
+        };
+        conversation.on_reading(reading).unwrap();
+        conversation.on_connected(Instant::now());
+        conversation
+    }
+
+    /// All that is to be said: the runs of the inventories, the events, and the state of the health.
+    fn said(
+        conversation: &mut Conversation,
+        now: Instant,
+    ) -> (Vec<Option<u64>>, Vec<String>, Vec<HealthState>) {
+        let (mut infos, mut events, mut healths) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(letter) = conversation.next(now, Figures::default).unwrap() {
+            match letter.word {
+                Word::Info { boot } => infos.push(boot),
+                Word::Event(event) => events.push(event.kind),
+                Word::Health => {
+                    let health: Health = codec::decode(&letter.payload).unwrap();
+                    healths.push(health.state);
+                }
+                _ => {}
+            }
+        }
+        (infos, events, healths)
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_described_is_told_once_and_announced_all_the_same() {
+        let mut conversation = conversation();
+        let mut now = Instant::now();
+        let mut said_next = |conversation: &mut Conversation| {
+            // Late enough for whatever waits a moment.
+            now += Duration::from_secs(2);
+            said(conversation, now)
+        };
+        let (infos, events, healths) = said_next(&mut conversation);
+        assert!(infos.is_empty() && events.is_empty());
+        assert_eq!(healths, [HealthState::Ok]);
+        let info = tokio::time::timeout(Duration::from_secs(20), conversation.surveyed());
+        let Ok(Found::Info(info)) = info.await else {
+            panic!("no inventory of this host");
+        };
+        for (kinds, state) in [
+            (vec!["inventory-failed"], vec![HealthState::Degraded]),
+            (vec![], vec![]),
+        ] {
+            conversation.on_surveyed(Found::Nothing("hangs")).unwrap();
+            let (infos, events, healths) = said_next(&mut conversation);
+            assert_eq!((infos, healths), (vec![Some(7)], state));
+            assert_eq!(events, kinds);
+        }
+        conversation.on_surveyed(Found::Info(info)).unwrap();
+        let (infos, events, healths) = said_next(&mut conversation);
+        assert_eq!(infos, [Some(7)]);
+        assert_eq!(events, ["inventory-recovered"]);
+        assert_eq!(healths, [HealthState::Ok]);
     }
 }

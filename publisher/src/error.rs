@@ -100,13 +100,8 @@ pub(crate) enum CollectorError {
     Hangs,
     #[error("takes longer than the second that a sample waits for it, nothing of it is taken")]
     Slow,
-    #[error("{}", silence(silent, *unasked))]
-    Silent {
-        /// Where the filesystems are mounted that do not answer.
-        silent: Vec<String>,
-        /// How many are not asked for want of threads: too many others hang.
-        unasked: usize,
-    },
+    #[error("is not made anew: its last ends hang")]
+    EndsHang,
     #[error("no thread could be started for it: {0}")]
     Thread(io::Error),
 }
@@ -124,22 +119,4 @@ impl CollectorError {
             path: path.as_ref().to_owned(),
         }
     }
-}
-
-/// The text stays the same as long as the same filesystems hang.
-fn silence(silent: &[String], unasked: usize) -> String {
-    const NAMED: usize = 3;
-    let mut text = match silent.len() {
-        0 => "filesystems are left out".to_owned(),
-        1 => format!("the filesystem at {} does not answer", silent[0]),
-        all => {
-            let named = silent[..all.min(NAMED)].join(", ");
-            let more = if all > NAMED { " and others" } else { "" };
-            format!("{all} filesystems do not answer: {named}{more}")
-        }
-    };
-    if unasked > 0 {
-        text += &format!("; {unasked} are not asked, for too many hang");
-    }
-    text
 }

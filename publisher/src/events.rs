@@ -80,6 +80,17 @@ pub(crate) fn collector_recovered(ts: u64, collector: &str) -> Event {
     )
 }
 
+pub(crate) fn inventory_failed(ts: u64, error: &str) -> Event {
+    let message = format!("the inventory of the host can't be read: {error}");
+    let details = [("error", text(error))];
+    event(ts, "inventory-failed", Severity::Warning, message, details)
+}
+
+pub(crate) fn inventory_recovered(ts: u64) -> Event {
+    let message = "the inventory of the host can be read again".to_owned();
+    event(ts, "inventory-recovered", Severity::Info, message, [])
+}
+
 pub(crate) fn clock_stepped(ts: u64, step_ms: i64) -> Event {
     let way = if step_ms < 0 { "back" } else { "forward" };
     let message = format!("the clock was set {way} by {} ms", step_ms.unsigned_abs());

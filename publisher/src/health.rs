@@ -27,12 +27,14 @@ const MAX_REASON_BYTES: usize = 1000;
 /// What is wrong. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// The collectors that fail, and why.
-    failing: Vec<(&'static str, String)>,
+    /// The collectors that fail or work but partly, and why.
+    failing: Vec<String>,
     /// The outbox is full, and the oldest samples go.
     pub(crate) dropping: bool,
     /// Why the outbox can't use its disk.
     pub(crate) disk: Option<String>,
+    /// Why the inventory is not up to date.
+    pub(crate) inventory: Option<&'static str>,
     /// Another publisher of this node is connected.
     pub(crate) in_use: bool,
     /// The ingester has taken a later run than ours, and takes nothing of ours any more.
@@ -62,8 +64,17 @@ impl Condition {
     pub(crate) fn on_collectors(&mut self, collectors: &[CollectorReport]) {
         self.failing.clear();
         for report in collectors {
-            if let CollectorState::Failed(error) = &report.state {
-                self.failing.push((report.name, error.clone()));
+            let name = report.name;
+            match &report.state {
+                CollectorState::Failed(error) => {
+                    self.failing
+                        .push(format!("the collector {name} fails: {error}"));
+                }
+                CollectorState::Partly(why) => {
+                    self.failing
+                        .push(format!("the collector {name} works partly: {why}"));
+                }
+                _ => {}
             }
         }
     }
@@ -83,9 +94,10 @@ impl Condition {
         if let Some(why) = &self.disk {
             reasons.push(format!("the outbox has no disk: {why}"));
         }
-        for (name, error) in &self.failing {
-            reasons.push(format!("the collector {name} fails: {error}"));
+        if let Some(why) = self.inventory {
+            reasons.push(format!("the inventory can't be read: {why}"));
         }
+        reasons.extend_from_slice(&self.failing);
         let mut reason = reasons.join("; ");
         if reason.len() > MAX_REASON_BYTES {
             reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
@@ -257,14 +269,23 @@ mod tests {
             reason(&condition),
             "the collector disks fails: no such file"
         );
+        let partly = CollectorState::Partly("/net does not answer".to_owned());
+        let mut incomplete = Condition::default();
+        incomplete.on_collectors(&reports(partly));
+        assert_eq!(
+            reason(&incomplete),
+            "the collector disks works partly: /net does not answer"
+        );
         condition.dropping = true;
         condition.disk = Some("it is full".to_owned());
+        condition.inventory = Some("it hangs");
         condition.in_use = true;
         assert_eq!(
             reason(&condition),
             "another publisher uses this node's name: give one of them another publisher.node; \
              the outbox is full, its oldest samples are dropped; \
              the outbox has no disk: it is full; \
+             the inventory can't be read: it hangs; \
              the collector disks fails: no such file"
         );
         condition.overruled = true;

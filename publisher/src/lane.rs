@@ -1,19 +1,20 @@
 //! The thread on which collectors are asked, so that one that hangs in the kernel holds up nobody.
 //!
 //! A disk that dies or a driver that is wedged may block a reader for ever, and nothing can take it
-//! back. Such a thread is left to its collector, and the others go on with a new one.
+//! back. Such a thread is left to its collector, and the others go on with a new one. Making a
+//! collector may hang as well, and so may its end: each has a thread, too.
 
 use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc as answers;
 
-use crate::collectors::{Collector, Pass, Presence};
+use crate::collectors::{Collector, CollectorsConfig, Entry, Pass, Presence};
 use crate::error::CollectorError;
 
 /// Room for what collectors keep on the stack: they read small files and call a driver's library.
@@ -21,6 +22,9 @@ const STACK_BYTES: usize = 512 * 1024;
 
 /// How long the end of a collector is waited for: far longer than it takes to write a small file.
 const END_WITHIN: Duration = Duration::from_millis(250);
+
+/// The most ends of one kind of collector that may hang.
+const MAX_ENDS: usize = 4;
 
 /// A thread that asks collectors, one after the other. Dropping it lets the thread end once the
 /// collector that it asks has answered.
@@ -31,8 +35,16 @@ pub(crate) struct Lane {
 
 /// One collector to be asked.
 pub(crate) struct Job {
-    pub(crate) collector: Box<dyn Collector>,
+    pub(crate) who: Who,
     pub(crate) pass: Pass,
+}
+
+/// The collector of a job.
+pub(crate) enum Who {
+    /// It stands there.
+    Made(Box<dyn Collector>),
+    /// It is made first, by these settings.
+    New(&'static Entry, Box<CollectorsConfig>),
 }
 
 /// What came of it.
@@ -89,38 +101,55 @@ impl Lane {
     }
 }
 
-/// Lets a collector go. That may hang as well as asking it, as closing the library of a GPU that is
-/// lost does, so it has a thread, which is left to it.
-pub(crate) fn retire(collector: Box<dyn Collector>) {
-    let (ended, end) = mpsc::channel::<()>();
-    let thread = thread::Builder::new()
-        .name("collectors".to_owned())
-        .stack_size(STACK_BYTES);
-    let run = move || {
-        drop(collector);
-        drop(ended);
-    };
-    // Without a thread it ended right here.
-    if thread.spawn(run).is_ok() {
-        let _ = end.recv_timeout(END_WITHIN);
+/// The ends of one kind of collector. An end may hang as well as a question, as closing the library
+/// of a GPU that is lost does, so each has a thread, which is left to it.
+#[derive(Default)]
+pub(crate) struct Ends {
+    /// Held by each thread.
+    under_way: Arc<()>,
+}
+
+impl Ends {
+    /// Lets a collector go.
+    pub(crate) fn retire(&self, collector: Box<dyn Collector>) {
+        let (ended, end) = mpsc::channel::<()>();
+        let thread = thread::Builder::new()
+            .name("collectors".to_owned())
+            .stack_size(STACK_BYTES);
+        let place = Arc::clone(&self.under_way);
+        let run = move || {
+            drop(collector);
+            drop(place);
+            drop(ended);
+        };
+        // Without a thread it ended right here.
+        if thread.spawn(run).is_ok() {
+            let _ = end.recv_timeout(END_WITHIN);
+        }
+    }
+
+    /// Tells whether so many ends hang that there may not be another one: threads are few.
+    pub(crate) fn are_too_many(&self) -> bool {
+        Arc::strong_count(&self.under_way) > MAX_ENDS
     }
 }
 
 impl Job {
     fn run(self) -> Answer {
-        let Self {
-            mut collector,
-            mut pass,
-        } = self;
+        let Self { who, mut pass } = self;
         let (began, cpu_before) = (Instant::now(), cpu_time());
-        let ask = AssertUnwindSafe(|| collector.collect(&mut pass));
-        let outcome = panic::catch_unwind(ask);
+        let ask = AssertUnwindSafe(|| {
+            let mut collector = who.make();
+            let outcome = collector.collect(&mut pass);
+            (collector, outcome)
+        });
+        let asked = panic::catch_unwind(ask);
         let cost = Cost {
             elapsed: began.elapsed(),
             cpu: cpu_time().saturating_sub(cpu_before),
         };
-        match outcome {
-            Ok(outcome) => Answer {
+        match asked {
+            Ok((collector, outcome)) => Answer {
                 collector: Some(collector),
                 pass,
                 outcome,
@@ -133,6 +162,15 @@ impl Job {
                 outcome: Err(CollectorError::Panicked(panic_text(&*panic))),
                 cost,
             },
+        }
+    }
+}
+
+impl Who {
+    fn make(self) -> Box<dyn Collector> {
+        match self {
+            Self::Made(collector) => collector,
+            Self::New(entry, config) => (entry.make)(&config),
         }
     }
 }

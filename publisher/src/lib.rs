@@ -17,6 +17,7 @@
 //! | `neighbour` | another live publisher with this node's name |
 //! | [`handle`], `heartbeat` | what a running publisher may be asked: to change, and whether it turns |
 //! | `events`, [`inventory`] | what is told besides samples |
+//! | `survey` | the thread on which the inventory is put together, given up when it hangs |
 //! | [`error`] | what can go wrong |
 //!
 //! Readings flow one way: schedule → sampler → uplink → outbox → bus. The other way, checked rates,
@@ -41,6 +42,7 @@ mod rates;
 mod sampler;
 mod schedule;
 mod selection;
+mod survey;
 mod timeline;
 mod timetable;
 mod topics;

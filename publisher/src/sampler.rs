@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::collectors::{self, Collector, CollectorsConfig, Entry, Pass, Presence};
 use crate::error::CollectorError;
 use crate::events;
-use crate::lane::{Answer, Cost, Job, Lane, retire};
+use crate::lane::{Answer, Cost, Ends, Job, Lane, Who};
 use crate::timeline::Timeline;
 
 /// How long a sample waits for one collector.
@@ -71,6 +71,8 @@ pub enum CollectorState {
     Off,
     /// It works.
     On,
+    /// It works, but for a part that it has told of by an event of its own.
+    Partly(String),
     /// The host has nothing for it, and why we think so.
     Nothing(String),
     /// It fails, and why.
@@ -83,6 +85,7 @@ impl std::fmt::Display for CollectorState {
             Self::Unknown => f.write_str("not read yet"),
             Self::Off => f.write_str("off: disabled in the settings"),
             Self::On => f.write_str("on"),
+            Self::Partly(why) => write!(f, "partly on: {why}"),
             Self::Nothing(why) => write!(f, "nothing here: {why}"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }
@@ -97,12 +100,15 @@ struct Slot {
     cost: Option<Cost>,
     /// Its last answer came after the sample had gone on without it.
     late: bool,
+    ends: Ends,
 }
 
 /// Where a collector is.
 enum Seat {
     /// The settings turn it off.
     Off,
+    /// It is made at its next turn.
+    Unmade,
     Here(Box<dyn Collector>),
     /// It does not answer, and has the thread for itself.
     Away {
@@ -131,6 +137,7 @@ impl Sampler {
                 points: 0,
                 cost: None,
                 late: false,
+                ends: Ends::default(),
             };
             slot.seat_anew(config);
             slot
@@ -227,7 +234,7 @@ pub(crate) fn states(collectors: &[CollectorReport]) -> BTreeMap<String, String>
 }
 
 impl Slot {
-    /// Makes the collector anew, or none when it is off.
+    /// Has the collector made anew, or none when it is off.
     fn seat_anew(&mut self, config: &CollectorsConfig) {
         if let Seat::Away { outdated, .. } = &mut self.seat {
             // It is made when it comes back: another one would hang as well.
@@ -236,13 +243,13 @@ impl Slot {
         }
         self.vacate();
         if config.enabled(self.entry) {
-            self.seat = Seat::Here((self.entry.make)(config));
+            self.seat = Seat::Unmade;
         }
     }
 
     fn vacate(&mut self) {
         if let Seat::Here(collector) = std::mem::replace(&mut self.seat, Seat::Off) {
-            retire(collector);
+            self.ends.retire(collector);
         }
     }
 
@@ -254,24 +261,31 @@ impl Slot {
         whole: &mut Pass,
     ) -> Option<CollectorState> {
         if let Some(silence) = self.silence(config, whole) {
+            // Nobody waits for it any more, least of all the health.
+            if !config.enabled(self.entry) {
+                return Some(CollectorState::Off);
+            }
             let told = CollectorState::Failed(CollectorError::Hangs.to_string());
             return (silence >= TELL_AFTER).then_some(told);
         }
-        let collector = match std::mem::replace(&mut self.seat, Seat::Off) {
-            Seat::Here(collector) => collector,
-            Seat::Off | Seat::Away { .. } => return Some(CollectorState::Off),
-        };
+        let failed = |error: CollectorError| Some(CollectorState::Failed(error.to_string()));
+        if matches!(self.seat, Seat::Unmade) && self.ends.are_too_many() {
+            return failed(CollectorError::EndsHang);
+        }
         let mut opened = match lane.take().map_or_else(Lane::open, Ok) {
             Ok(opened) => opened,
-            Err(error) => {
-                self.seat = Seat::Here(collector);
-                return Some(CollectorState::Failed(
-                    CollectorError::Thread(error).to_string(),
-                ));
+            Err(error) => return failed(CollectorError::Thread(error)),
+        };
+        let who = match std::mem::replace(&mut self.seat, Seat::Off) {
+            Seat::Here(collector) => Who::Made(collector),
+            Seat::Unmade => Who::New(self.entry, Box::new(config.clone())),
+            Seat::Off | Seat::Away { .. } => {
+                *lane = Some(opened);
+                return Some(CollectorState::Off);
             }
         };
         let pass = Pass::at(Instant::now(), whole.ts);
-        opened.ask(Job { collector, pass });
+        opened.ask(Job { who, pass });
         let Ok(answer) = timeout(PATIENCE, opened.answer()).await else {
             self.seat = Seat::Away {
                 lane: opened,
@@ -332,6 +346,7 @@ impl Slot {
         whole.details.extend(answer.pass.details);
         match answer.outcome {
             Ok(Presence::Here) => CollectorState::On,
+            Ok(Presence::Partly(why)) => CollectorState::Partly(why),
             Ok(Presence::Nothing(why)) => CollectorState::Nothing(why),
             Err(error) => CollectorState::Failed(error.to_string()),
         }

@@ -88,7 +88,7 @@ async fn take(wishes: &mut Wishes, out: mpsc::Sender<Taken>, pulse: &mut Pulse) 
         taken_at = Instant::now();
         let now = taken_at.into_std();
         let due = table.due(now);
-        let to_next = table.wake().saturating_duration_since(now);
+        let to_next = table.to_next();
         let reading = if asked {
             sampler.take_all(to_next).await
         } else {

@@ -13,6 +13,8 @@ const TOLERANCE: Duration = Duration::from_millis(2);
 pub(crate) struct Timetable {
     start: Instant,
     rows: Vec<Row>,
+    /// The turn that was taken last, from the start.
+    turn: Duration,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,7 @@ impl Timetable {
         Self {
             start,
             rows: rows.collect(),
+            turn: Duration::ZERO,
         }
     }
 
@@ -51,6 +54,7 @@ impl Timetable {
         }
         self.start = now;
         self.rows = rows;
+        self.turn = Duration::ZERO;
     }
 
     /// When the next sample is due.
@@ -62,19 +66,30 @@ impl Timetable {
     /// Which take part in the sample at `now`, and sets their next turns. Turns that were missed
     /// are left out.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<bool> {
-        let passed = now.saturating_duration_since(self.start) + TOLERANCE;
-        self.rows
-            .iter_mut()
-            .map(|row| {
-                let due = row.next <= passed;
-                if due {
-                    let turns = (passed - row.next).as_nanos() / row.interval.as_nanos().max(1);
-                    let turns = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1);
-                    row.next = row.next.saturating_add(row.interval.saturating_mul(turns));
-                }
-                due
-            })
-            .collect()
+        let passed = now.saturating_duration_since(self.start);
+        let reached = passed + TOLERANCE;
+        let mut turn = None;
+        let due = self.rows.iter_mut().map(|row| {
+            let due = row.next <= reached;
+            if due {
+                let missed = (reached - row.next).as_nanos() / row.interval.as_nanos().max(1);
+                let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+                let own_turn = row.next.saturating_add(row.interval.saturating_mul(missed));
+                row.next = own_turn.saturating_add(row.interval);
+                turn = turn.max(Some(own_turn));
+            }
+            due
+        });
+        let due = due.collect();
+        self.turn = turn.unwrap_or(passed);
+        due
+    }
+
+    /// The time from the sample that was taken last to the next one, as planned: when timers fire
+    /// is another moment each time. From a sample out of turn on it is what is left.
+    pub(crate) fn to_next(&self) -> Duration {
+        let next = self.rows.iter().map(|row| row.next).min();
+        next.unwrap_or_default().saturating_sub(self.turn)
     }
 }
 
@@ -113,6 +128,23 @@ mod tests {
         table.due(start);
         assert_eq!(table.due(start + SECOND * 60 + SECOND / 2), [true]);
         assert_eq!(table.wake(), start + SECOND * 61);
+    }
+
+    #[test]
+    fn the_time_to_the_next_turn_is_the_planned_one_however_late_the_timer() {
+        let start = Instant::now();
+        let late = Duration::from_micros(1300);
+        let mut table = Timetable::new(start, [SECOND * 2, SECOND * 3]);
+        for (at, to_next) in [(0, 2), (2, 1), (3, 1), (4, 2), (6, 2)] {
+            table.due(start + SECOND * at + late);
+            assert_eq!(table.to_next(), SECOND * to_next, "at {at} s");
+        }
+        // Those at 8, 9, … and 60 s were missed.
+        table.due(start + SECOND * 60 + SECOND / 2);
+        assert_eq!(table.to_next(), SECOND * 2);
+        // Out of turn.
+        table.due(start + SECOND * 60 + SECOND * 3 / 4);
+        assert_eq!(table.to_next(), SECOND * 5 / 4);
     }
 
     #[test]

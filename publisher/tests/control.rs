@@ -256,17 +256,19 @@ async fn a_refresh_tells_all_there_is_to_know_now() {
     let mut admin = broker.watch("#");
     let publisher = broker.publisher(3600.0).await;
     let first = find(&mut admin, "metrics", sample).await.place().unwrap();
-    // What it says by itself at the start is over once its health came.
+    // What it says by itself at the start is over once its health and its inventory came.
     let mut watcher = watch_all(&broker);
     health(&mut watcher, HealthState::Ok).await;
+    let mut reader = broker.watch("info");
+    let _: Info = find(&mut reader, "info", read).await;
     publish(&admin, "command/refresh", false, command("r", &[])).await;
     find(&mut admin, "status", |message| {
         (message.payload == "online").then_some(())
     })
     .await;
-    let info: Info = find(&mut admin, "info", read).await;
-    assert_eq!(info.boot, Some(first.boot));
     assert!(reply(&mut admin, "r").await.ok);
+    let info: Info = find(&mut reader, "info", read).await;
+    assert_eq!(info.boot, Some(first.boot));
     let second = |message: &Message| sample(message).filter(|sample| sample.seq == Some(2));
     let fresh = find(&mut admin, "metrics", second).await;
     assert!(fresh.cpu.unwrap().usage_percent.is_some());

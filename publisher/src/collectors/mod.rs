@@ -87,6 +87,8 @@ impl Pass {
 pub(crate) enum Presence {
     /// It has.
     Here,
+    /// It has, and a part of it can't be read. The collector tells of that by an event of its own.
+    Partly(String),
     /// It has not, and why we think so.
     Nothing(String),
 }

@@ -20,6 +20,7 @@ use sysinfo::System;
 
 use self::processor::CpuInfo;
 use crate::collectors::memory;
+use crate::survey::Present;
 
 /// The largest inventory: it stands retained on the bus, once for each host.
 const MAX_BYTES: usize = 16 * 1024;
@@ -35,20 +36,20 @@ pub fn hostname() -> Option<String> {
 /// What this host is. `collectors` tells the state of each collector, `boot` is the publisher's run.
 #[must_use]
 pub fn info(collectors: BTreeMap<String, String>, interval: Duration, boot: u64) -> Info {
+    of(Present {
+        collectors,
+        interval,
+        boot,
+    })
+}
+
+/// As [`info`]. It reads files, any of which may hang.
+pub(crate) fn of(present: Present) -> Info {
     let root = Path::new("/");
     let processor = CpuInfo::read(root);
-    let units = all_fields()
-        .into_iter()
-        .map(|(section, field)| (format!("{section}.{}", field.name), field.unit.to_string()))
-        .collect();
     let mut info = Info {
-        v: 1,
-        ts: clock::unix_ms(),
-        hostname: hostname(),
         machine: platform::machine(root),
         os: System::long_os_version().ok(),
-        kernel: System::kernel_version().ok(),
-        arch: Some(System::cpu_arch()).filter(|arch| !arch.is_empty()),
         virtualization: platform::virtualization(root, processor.hypervisor).map(str::to_owned),
         container: platform::container(root, |name| std::env::var(name).ok()),
         cpu_cores: processor.cores(root),
@@ -59,14 +60,49 @@ pub fn info(collectors: BTreeMap<String, String>, interval: Duration, boot: u64)
         disks: devices::disks(root),
         networks: devices::interfaces(root, &devices::addresses()),
         boot_time: System::boot_time().ok().filter(|time| *time > 0),
-        boot: Some(boot),
-        publisher: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        interval_ms: u32::try_from(interval.as_millis()).ok(),
-        collectors,
-        units,
+        ..bare(present)
     };
     fit(&mut info);
     info
+}
+
+/// What can be told without reading a file: what is `known` from before, as far as it is, with what
+/// holds at present.
+pub(crate) fn unread(known: Option<Info>, present: Present) -> Info {
+    let bare = bare(present);
+    let mut info = match known {
+        Some(known) => Info {
+            ts: bare.ts,
+            boot: bare.boot,
+            interval_ms: bare.interval_ms,
+            collectors: bare.collectors,
+            ..known
+        },
+        None => bare,
+    };
+    fit(&mut info);
+    info
+}
+
+/// What the kernel tells without a file.
+fn bare(present: Present) -> Info {
+    let units = all_fields()
+        .into_iter()
+        .map(|(section, field)| (format!("{section}.{}", field.name), field.unit.to_string()))
+        .collect();
+    Info {
+        v: 1,
+        ts: clock::unix_ms(),
+        hostname: hostname(),
+        kernel: System::kernel_version().ok(),
+        arch: Some(System::cpu_arch()).filter(|arch| !arch.is_empty()),
+        boot: Some(present.boot),
+        publisher: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        interval_ms: u32::try_from(present.interval.as_millis()).ok(),
+        collectors: present.collectors,
+        units,
+        ..Info::default()
+    }
 }
 
 /// Cuts texts, and then what a host may have too much of, always from the longest list.
@@ -148,6 +184,27 @@ mod tests {
         assert_eq!(info.interval_ms, Some(10_000));
         assert_eq!(info.units["cpu.usage_percent"], "%");
         assert_eq!(info.collectors["cpu"], "on");
+    }
+
+    #[test]
+    fn what_was_known_stays_when_nothing_can_be_read() {
+        let present = |boot| Present {
+            collectors: BTreeMap::from([("cpu".to_owned(), boot_state(boot))]),
+            interval: Duration::from_secs(boot),
+            boot,
+        };
+        let known = of(present(1));
+        let later = unread(Some(known.clone()), present(2));
+        assert_eq!((later.boot, later.interval_ms), (Some(2), Some(2000)));
+        assert_eq!(later.collectors["cpu"], boot_state(2));
+        assert_eq!(later.memory_bytes, known.memory_bytes);
+        let nothing = unread(None, present(3));
+        assert_eq!((nothing.boot, nothing.memory_bytes), (Some(3), None));
+        assert!(nothing.hostname.is_some() && !nothing.units.is_empty());
+    }
+
+    fn boot_state(boot: u64) -> String {
+        format!("on in run {boot}")
     }
 
     #[test]

@@ -33,6 +33,30 @@ impl Collector for Moody {
     }
 }
 
+/// Works, then lacks a part, then works.
+#[derive(Default)]
+struct Patchy {
+    turn: u32,
+}
+
+impl Collector for Patchy {
+    fn collect(&mut self, _: &mut Pass) -> Result<Presence, CollectorError> {
+        self.turn += 1;
+        match self.turn {
+            2 => Ok(Presence::Partly("a part is gone".to_owned())),
+            _ => Ok(Presence::Here),
+        }
+    }
+}
+
+static PATCHY: [Entry; 1] = [Entry {
+    name: "patchy",
+    public: |config| public(&mut config.cpu),
+    make: |_| Box::<Patchy>::default(),
+    details: &[],
+    same: |one, other| one.cpu == other.cpu,
+}];
+
 struct Steady;
 
 impl Collector for Steady {
@@ -203,6 +227,16 @@ async fn a_failing_collector_is_told_on_change_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_collector_that_lacks_a_part_says_so_and_is_no_failure() {
+    let mut sampler = Sampler::with(&PATCHY, &CollectorsConfig::default());
+    for state in ["on", "partly on: a part is gone", "on"] {
+        let reading = sampler.take_all(SECOND).await;
+        assert!(reading.collectors_changed && reading.events.is_empty());
+        assert_eq!(states(&reading.collectors)["patchy"], state);
+    }
+}
+
+#[tokio::test]
 async fn a_collector_that_hangs_holds_up_no_sample_and_comes_back() {
     let mut sampler = Sampler::with(&HANGING, &CollectorsConfig::default());
     let mut told = Vec::new();
@@ -235,6 +269,36 @@ async fn a_collector_that_hangs_holds_up_no_sample_and_comes_back() {
     assert_eq!(custom(&back), ["late", "steady"]);
 }
 
+/// Hangs for good.
+static STUCK: [Entry; 1] = [Entry {
+    name: "stuck",
+    public: |config| public(&mut config.cpu),
+    make: |_| {
+        loop {
+            std::thread::park();
+        }
+    },
+    details: &[],
+    same: |one, other| one.cpu == other.cpu,
+}];
+
+#[tokio::test]
+async fn making_a_collector_that_hangs_holds_up_nobody_and_off_is_off() {
+    let mut config = CollectorsConfig::default();
+    let mut sampler = Sampler::with(&STUCK, &config);
+    sampler.take_all(SECOND).await;
+    let Seat::Away { since, .. } = &mut sampler.slots[0].seat else {
+        panic!("it answered");
+    };
+    *since = since.checked_sub(TELL_AFTER).unwrap();
+    assert_eq!(kinds(&sampler.take_all(SECOND).await), ["collector-failed"]);
+    config.cpu.enabled = false;
+    sampler.change(&config);
+    let reading = sampler.take_all(SECOND).await;
+    assert!(reading.collectors_changed && reading.events.is_empty());
+    assert_eq!(reading.collectors[0].state, CollectorState::Off);
+}
+
 #[tokio::test]
 async fn what_a_late_answer_tells_is_told_and_so_is_its_always_being_late() {
     let mut sampler = Sampler::with(&LATE, &CollectorsConfig::default());
@@ -259,7 +323,8 @@ struct Clinging {
     released: Receiver<()>,
 }
 
-static LET_END: Mutex<Option<Sender<()>>> = Mutex::new(None);
+/// What lets the ends go when it is dropped.
+static LET_END: Mutex<Vec<Sender<()>>> = Mutex::new(Vec::new());
 
 impl Collector for Clinging {
     fn collect(&mut self, _: &mut Pass) -> Result<Presence, CollectorError> {
@@ -278,7 +343,7 @@ static CLINGING: [Entry; 1] = [Entry {
     public: |config| public(&mut config.cpu),
     make: |_| {
         let (let_end, released) = channel();
-        *LET_END.lock().unwrap() = Some(let_end);
+        LET_END.lock().unwrap().push(let_end);
         Box::new(Clinging { released })
     },
     same: |one, other| one.cpu == other.cpu,
@@ -286,20 +351,46 @@ static CLINGING: [Entry; 1] = [Entry {
 }];
 
 #[test]
-fn a_collector_whose_end_hangs_holds_up_nobody() {
-    let (ended, end) = channel();
+fn a_collector_whose_end_hangs_holds_up_nobody_and_is_made_anew_a_few_times_only() {
+    let (told, states) = channel();
     let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         let mut config = CollectorsConfig::default();
         let mut sampler = Sampler::with(&CLINGING, &config);
-        config.cpu.enabled = false;
-        sampler.change(&config);
-        ended.send(()).unwrap();
+        loop {
+            let reading = runtime.block_on(sampler.take_all(SECOND));
+            if told.send(reading.collectors[0].state.clone()).is_err() {
+                return;
+            }
+            config.cpu.enabled = !config.cpu.enabled;
+            sampler.change(&config);
+        }
     });
-    let changed = end.recv_timeout(SECOND * 20);
+    let mut seen = Vec::new();
+    while let Ok(state) = states.recv_timeout(SECOND * 20) {
+        seen.push(state);
+        if seen.len() == 9 {
+            break;
+        }
+    }
     // Whatever hangs is let go, so that the test ends.
-    drop(LET_END.lock().unwrap().take());
-    changed.expect("the change of settings hangs");
+    LET_END.lock().unwrap().clear();
+    let start = Instant::now();
+    let on_again = states
+        .iter()
+        .take_while(|_| start.elapsed() < SECOND * 20)
+        .any(|state| state == CollectorState::On);
+    drop(states);
+    let failed = CollectorState::Failed("is not made anew: its last ends hang".to_owned());
+    let turns: Vec<&CollectorState> = seen.iter().step_by(2).collect();
+    let on = &CollectorState::On;
+    assert_eq!(turns, [on, on, on, on, &failed]);
+    assert!(on_again, "an end came back, and it is not made anew");
     thread.join().unwrap();
+    LET_END.lock().unwrap().clear();
 }
 
 #[tokio::test]

@@ -132,6 +132,7 @@ impl Uplink {
                 Some(taken) = self.inputs.taken.recv() => self.on_taken(taken)?,
                 Ok(()) = self.inputs.settings.changed() => self.on_settings(),
                 report = report_of(&mut self.disk) => self.on_report(report)?,
+                found = self.conversation.surveyed() => self.conversation.on_surveyed(found)?,
                 () = until(wake) => {}
                 never = self.inputs.pulse.answer() => match never {},
                 () = token.cancelled() => break,

@@ -171,7 +171,7 @@ impl Filesystems {
     }
 
     /// Asks each mount of the table.
-    fn read(&mut self, mounts: &Mounts, pass: &mut Pass) -> Result<(), CollectorError> {
+    fn read(&mut self, mounts: &Mounts, pass: &mut Pass) -> Result<Presence, CollectorError> {
         self.tell_left_out(mounts.left_out, pass);
         let mounts = &mounts.taken;
         let slow = mounts.iter().filter(|mount| mount.may_hang).map(place);
@@ -204,10 +204,18 @@ impl Filesystems {
             known_after.insert(place, known);
         }
         self.known = known_after;
-        if !silent.is_empty() || unasked > 0 {
-            return Err(CollectorError::Silent { silent, unasked });
+        if let Some(error) = failed {
+            return Err(error);
         }
-        failed.map_or(Ok(()), Err)
+        if !silent.is_empty() || unasked > 0 {
+            return Ok(Presence::Partly(silence(&silent, unasked)));
+        }
+        if pass.sample.filesystems.is_empty() {
+            return Ok(Presence::Nothing(
+                "no filesystem that holds data".to_owned(),
+            ));
+        }
+        Ok(Presence::Here)
     }
 
     /// Tells once that there are too many.
@@ -224,13 +232,7 @@ impl Collector for Filesystems {
     fn collect(&mut self, pass: &mut Pass) -> Result<Presence, CollectorError> {
         let mounts = self.table.read(pass.now);
         let mounts = mounts.map_err(|e| CollectorError::read(MOUNTS, e))?;
-        self.read(&mounts, pass)?;
-        if pass.sample.filesystems.is_empty() {
-            return Ok(Presence::Nothing(
-                "no filesystem that holds data".to_owned(),
-            ));
-        }
-        Ok(Presence::Here)
+        self.read(&mounts, pass)
     }
 }
 
@@ -291,6 +293,26 @@ fn is_read_only(mount: &Mount, stat: &StatVfs) -> bool {
     let told = stat.f_flag.contains(StatVfsMountFlags::RDONLY);
     mount.read_only || (told && !mount.mount_read_only)
 }
+
+/// `silent` is where those are mounted that do not answer, `unasked` is how many are not asked for
+/// want of threads. The text stays the same as long as the same filesystems hang.
+fn silence(silent: &[String], unasked: usize) -> String {
+    const NAMED: usize = 3;
+    let mut text = match silent.len() {
+        0 => "filesystems are left out".to_owned(),
+        1 => format!("the filesystem at {} does not answer", silent[0]),
+        all => {
+            let named = silent[..all.min(NAMED)].join(", ");
+            let more = if all > NAMED { " and others" } else { "" };
+            format!("{all} filesystems do not answer: {named}{more}")
+        }
+    };
+    if unasked > 0 {
+        text += &format!("; {unasked} are not asked, for too many hang");
+    }
+    text
+}
+
 /// `None` when it has no size, or its mount point is too long for a name.
 fn filesystem(mount: &Mount, stat: &StatVfs) -> Option<Filesystem> {
     let name: Name = mount.point.parse().ok()?;
