@@ -15,9 +15,12 @@ use hostbus_publisher::{Config, Error};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::info::Info;
 use hostbus_wire::{QoS, Sample, codec};
+use rustix::mount::{MountFlags, mount};
 use tokio::time::timeout;
 
 mod mosquitto;
+mod namespace;
+mod silence;
 
 use mosquitto::{Broker, DEADLINE, NODE, config, find, next_message};
 
@@ -359,41 +362,32 @@ async fn a_folder_that_can_not_be_made_is_told_and_used_once_it_can() {
     publisher.stop().await.unwrap();
 }
 
-/// A file system of a quarter of a mebibyte. Only root may mount one.
-struct TinyDisk(tempfile::TempDir);
-
-impl TinyDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then(|| Self(folder))
+/// A test with mounts of its own, in a process where nobody else sees them.
+fn with_own_mounts(name: &str, test: impl Future<Output = ()>) {
+    if namespace::inside(name, &["--mount", "--propagation", "private"]) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(test);
     }
 }
 
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
+#[test]
+fn a_disk_that_is_full_loses_nothing_and_is_used_again_once_there_is_room() {
+    with_own_mounts(
+        "a_disk_that_is_full_loses_nothing_and_is_used_again_once_there_is_room",
+        on_a_full_disk(),
+    );
 }
 
-#[tokio::test]
-async fn a_disk_that_is_full_loses_nothing_and_is_used_again_once_there_is_room() {
+async fn on_a_full_disk() {
     let broker = Broker::start();
-    let Some(disk) = TinyDisk::mount() else {
-        // Not root: what a failing disk does is tested without one, in the outbox's own tests.
-        return;
-    };
-    let ballast = disk.0.path().join("ballast");
+    let disk = tempfile::tempdir().unwrap();
+    let flags = MountFlags::empty();
+    mount("test", disk.path(), "tmpfs", flags, Some(c"size=2m")).unwrap();
+    let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![1; 2 * 1024 * 1024 - 64 * 1024]).unwrap();
     let mut watcher = broker.watch("events");
     let mut ingester = broker.watch("metrics");
-    let folder = disk.0.path().join("outbox");
+    let folder = disk.path().join("outbox");
     let publisher = publisher_with(&broker, in_folder(&folder, Persist::Always))
         .await
         .unwrap();
@@ -407,6 +401,63 @@ async fn a_disk_that_is_full_loses_nothing_and_is_used_again_once_there_is_room(
     event(&mut watcher, "outbox-disk-recovered").await;
     store
         .ingest(&mut ingester, |store| store.stored.len() >= 40)
+        .await;
+    let seqs = store.of_run(0);
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    publisher.stop().await.unwrap();
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_the_start_nor_samples_nor_the_stop() {
+    with_own_mounts(
+        "a_disk_that_hangs_holds_up_neither_the_start_nor_samples_nor_the_stop",
+        on_a_disk_that_hangs(),
+    );
+}
+
+async fn on_a_disk_that_hangs() {
+    let broker = Broker::start();
+    let disk = tempfile::tempdir().unwrap();
+    let _server = silence::mount_silence(disk.path());
+    let mut watcher = broker.watch("events");
+    let mut ingester = broker.watch("metrics");
+    let folder = disk.path().join("outbox");
+    let starting = publisher_with(&broker, in_folder(&folder, Persist::Always));
+    let publisher = timeout(DEADLINE, starting).await.unwrap().unwrap();
+    let message = event(&mut watcher, "outbox-disk-failed").await;
+    assert!(message.contains("does not answer"), "{message}");
+    let mut store = Store::default();
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 20)
+        .await;
+    let seqs = store.of_run(0);
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    timeout(DEADLINE, publisher.stop()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_at_the_start_is_set_aside_and_told_and_samples_flow() {
+    let broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = vec![0x5a; 100_000];
+    std::fs::write(file_of(folder.path()), &garbage).unwrap();
+    let mut watcher = broker.watch("events");
+    let mut ingester = broker.watch("metrics");
+    let publisher = publisher_with(&broker, in_folder(folder.path(), Persist::Always))
+        .await
+        .unwrap();
+    let message = event(&mut watcher, "outbox-broken").await;
+    let name = ".redb.broken-";
+    let aside = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains(name))
+        .expect("it is kept");
+    assert!(message.contains(aside.to_str().unwrap()), "{message}");
+    assert_eq!(std::fs::read(&aside).unwrap(), garbage);
+    let mut store = Store::default();
+    store
+        .ingest(&mut ingester, |store| store.stored.len() >= 10)
         .await;
     let seqs = store.of_run(0);
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());

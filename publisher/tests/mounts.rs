@@ -5,10 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod namespace;
+mod silence;
 
-use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -42,26 +41,6 @@ fn mount_memory(at: &Path) {
     mount("test", at, "tmpfs", MountFlags::empty(), Some(c"size=64k")).unwrap();
 }
 
-/// Mounts a filesystem whose server never says a word. It hangs until the file is dropped.
-fn mount_silence(at: &Path) -> File {
-    fs::create_dir_all(at).unwrap();
-    let server = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .expect("FUSE is needed for this test: modprobe fuse");
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    let options = format!(
-        "fd={},rootmode=40000,user_id={},group_id={}",
-        server.as_raw_fd(),
-        user.as_raw(),
-        group.as_raw()
-    );
-    let options = CString::new(options).unwrap();
-    mount("silence", at, "fuse", MountFlags::empty(), Some(&*options)).unwrap();
-    server
-}
-
 #[test]
 fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() {
     let name = "a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing";
@@ -71,7 +50,7 @@ fn a_filesystem_that_never_answers_is_told_about_and_costs_the_others_nothing() 
     let folder = tempfile::tempdir().unwrap();
     mount_memory(&folder.path().join("well"));
     let silent = folder.path().join("silent");
-    let server = mount_silence(&silent);
+    let server = silence::mount_silence(&silent);
 
     let runtime = runtime();
     // Long enough apart for it to be worth telling.

@@ -100,15 +100,20 @@ impl Disk {
             reports: mpsc::unbounded_channel().1,
         };
         disk.order(Order::Open);
+        let mut answers = true;
         match timeout(OPEN_WITHIN, reports.recv()).await {
             Ok(Some(Report::Found(found))) => {
                 beginning.boot = found.boot_after(beginning.boot);
                 beginning.found = found;
                 disk.order(Order::Begin(beginning.boot));
-                let begun = timeout(OPEN_WITHIN, reports.recv()).await;
-                if let Ok(Some(Report::Failed { failure, .. })) = begun {
+                match timeout(OPEN_WITHIN, reports.recv()).await {
                     // The folder is readable, at least. The next run may move behind this one.
-                    warn!(%failure, "the boot of this run can't be noted");
+                    Ok(Some(Report::Failed { failure, .. })) => {
+                        warn!(%failure, "the boot of this run can't be noted");
+                    }
+                    Ok(_) => {}
+                    // Whoever waited for the thread now would wait for the disk.
+                    Err(_) => answers = false,
                 }
             }
             Ok(Some(Report::InUse)) => {
@@ -127,7 +132,7 @@ impl Disk {
             }
         }
         disk.reports = reports;
-        if beginning.failure.is_none() && beginning.found.runs.is_empty() {
+        if answers && beginning.failure.is_none() && beginning.found.runs.is_empty() {
             disk.rest();
         }
         Ok((Some(disk), beginning))
@@ -169,7 +174,7 @@ impl Disk {
         }
     }
 
-    /// Ends the thread, which has nothing to do.
+    /// Ends the thread. Only while it has nothing to do: this waits for it.
     fn rest(&mut self) {
         let worker = std::mem::replace(&mut self.worker, Worker::Lost);
         self.worker = match worker {

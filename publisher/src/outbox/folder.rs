@@ -134,13 +134,14 @@ impl Lock {
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
-    /// Notes boots that are used from now on. What a power cut leaves of a line reads as another boot,
+    /// Notes boots that are used from now on. What a power cut leaves of a line reads as an earlier boot,
     /// which does no harm; a boot that is missing costs no sample either, it may be sent twice.
     pub(super) fn note_boots(&mut self, new: &[u64]) -> io::Result<()> {
         let mut boots = self.boots()?;
         let text: String = if boots.len() < 2 * BOOTS {
             self.file.seek(SeekFrom::End(0))?;
-            new.iter().map(|boot| format!("{boot}\n")).collect()
+            // A line that a power cut left unended must not make one number with the next.
+            new.iter().map(|boot| format!("\n{boot}\n")).collect()
         } else {
             boots.extend(new);
             self.file.set_len(0)?;
@@ -197,6 +198,14 @@ mod tests {
         drop(lock);
         let mut lock = Lock::take(&paths).unwrap().unwrap();
         assert_eq!(lock.boots().unwrap(), [1_763_600_000, 1_763_600_007]);
+        // The end of a line that a power cut left out.
+        let length = lock.file.metadata().unwrap().len();
+        lock.file.set_len(length - 1).unwrap();
+        lock.note_boots(&[1_763_600_009]).unwrap();
+        assert_eq!(
+            lock.boots().unwrap(),
+            [1_763_600_000, 1_763_600_007, 1_763_600_009]
+        );
         for boot in 1..1000 {
             lock.note_boots(&[boot]).unwrap();
             let boots = lock.boots().unwrap();

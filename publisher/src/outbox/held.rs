@@ -366,9 +366,9 @@ impl Held {
         true
     }
 
-    /// Moves every run that does not come after `boot` behind it, in order. Tells whether any
-    /// had to move.
-    pub(super) fn move_behind(&mut self, boot: u64) -> bool {
+    /// Moves every run that does not come after `boot` behind it, in order, the first of them by
+    /// `leap` more than it must. Tells whether any had to move.
+    pub(super) fn move_behind(&mut self, boot: u64, mut leap: u64) -> bool {
         let (mut last, mut before) = (boot, None);
         let mut any = false;
         for stretch in &mut self.stretches {
@@ -379,7 +379,7 @@ impl Held {
             if same_run {
                 stretch.boot = last;
             } else if stretch.boot <= last {
-                stretch.boot = last + 1;
+                stretch.boot = last + 1 + std::mem::take(&mut leap);
                 any = true;
             }
             if stretch.boot != from {

@@ -121,6 +121,11 @@ impl Keeping {
         self.file
     }
 
+    /// Whether what the folder holds is still to be heard.
+    pub(super) fn is_unopened(&self) -> bool {
+        self.unopened
+    }
+
     /// Runs have moved to other boots. A batch that is on its way may not tell of it.
     pub(super) fn on_moved(&mut self) {
         self.move_due = self.file;
@@ -308,11 +313,13 @@ impl Keeping {
         self.fail(failure);
     }
 
-    /// The file was set aside, and nothing is in the new one.
-    pub(super) fn on_broken(&mut self, reading: bool) {
+    /// The file was set aside, and nothing is in the new one. Where each new one is damaged too, they
+    /// must not be begun in a row.
+    pub(super) fn on_broken(&mut self, reading: bool, now: Instant) {
         if !reading {
             self.in_flight = None;
         }
+        self.retry_at = Some(now + self.retry_wait.next_wait());
         self.clear_removals();
     }
 

@@ -1,10 +1,14 @@
 //! What a mark of the ingester changes, or the lack of one.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use hostbus_wire::committed::Committed;
 
 use super::{Notice, Outbox, SAME_WISH};
+
+/// Seconds, as boots are: few, so that a clock that is right again is soon ahead of them.
+const LONGEST_LEAP: u64 = 1000;
 
 impl Outbox {
     /// A mark came from the ingester.
@@ -20,7 +24,7 @@ impl Outbox {
         let ours = known || self.known_boots.contains(&mark.boot);
         if !ours && mark.seq > 0 && self.held.front().boot < mark.boot {
             // A run that our folder knows nothing of: it says nothing about the runs before it.
-            self.move_behind(mark.boot);
+            self.move_behind(mark.boot, 0);
             return;
         }
         // With `seq` 0 nothing of ours was taken, though someone asks for it.
@@ -92,13 +96,13 @@ impl Outbox {
         } else if mark.seq > 0 && mark.boot < u64::MAX >> 1 {
             // Nothing of ours was taken yet: the last run began later by the clock, or in the same
             // second. Whatever we sent was dropped as old.
-            self.move_behind(mark.boot);
+            self.move_behind(mark.boot, some_leap());
         }
     }
 
-    fn move_behind(&mut self, boot: u64) {
+    fn move_behind(&mut self, boot: u64, leap: u64) {
         let from = self.held.live().boot;
-        if !self.held.move_behind(boot) {
+        if !self.held.move_behind(boot, leap) {
             return;
         }
         let to = self.held.live().boot;
@@ -107,6 +111,15 @@ impl Outbox {
             self.held.forget_sending_live();
         }
         self.keeping.on_moved();
+        // The cursor of a past that was under way means nothing to the probe.
         self.probing = true;
+        self.catching_up = false;
     }
+}
+
+/// How far beyond the next boot a run goes that moves. Two runs that no folder tells of each other may
+/// see the same mark, when the first one's is not committed yet: under one boot the ingester would
+/// take the samples of the second for those of the first.
+pub(super) fn some_leap() -> u64 {
+    RandomState::new().hash_one(()) % LONGEST_LEAP
 }

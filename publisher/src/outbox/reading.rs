@@ -5,6 +5,7 @@ use std::time::Instant;
 use hostbus_wire::Sample;
 use tracing::debug;
 
+use super::marks::some_leap;
 use super::{
     DiskFailure, DiskNext, Found, Notice, Order, Outbox, Place, READ_BYTES, READ_WITHIN, ReadRow,
     Report,
@@ -41,6 +42,8 @@ impl Outbox {
     /// The disk told something.
     pub(crate) fn on_report(&mut self, report: Report, now: Instant) {
         match report {
+            // A start that gave up on a slow disk has asked twice, and is answered twice.
+            Report::Found(_) if !self.keeping.is_unopened() => {}
             Report::Found(found) => self.on_found(&found),
             Report::Begun => {}
             Report::Kept { file_bytes } => {
@@ -72,7 +75,7 @@ impl Outbox {
                 if reading {
                     self.reading = None;
                 }
-                self.keeping.on_broken(reading);
+                self.keeping.on_broken(reading, now);
                 let lost = self.forget_kept();
                 self.damaged += lost;
                 self.notices.push(Notice::Broken {
@@ -105,7 +108,7 @@ impl Outbox {
         }
         if !self.recognised {
             // Our clock may be behind those of the runs before us.
-            self.held.move_behind(found.last_boot());
+            self.held.move_behind(found.last_boot(), some_leap());
             self.held.forget_sending_live();
         }
         if newest.is_some() {

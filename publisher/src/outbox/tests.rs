@@ -227,12 +227,12 @@ fn a_run_that_began_with_the_clock_set_back_moves_behind_the_last_one() {
     push(&mut outbox, 2);
     outbox.on_connected(now);
     outbox.on_committed(mark(70, 900, false), now);
-    assert_eq!(
-        outbox.take_notices(),
-        [Notice::BootMoved { from: 50, to: 71 }]
-    );
+    let [Notice::BootMoved { from: 50, to }] = outbox.take_notices()[..] else {
+        panic!("it must move");
+    };
+    assert!(to > 70, "{to}");
     assert_eq!(sent(&mut outbox, now), [(1, 1), (2, 1)]);
-    outbox.on_committed(mark(71, 2, false), now);
+    outbox.on_committed(mark(to, 2, false), now);
     assert_eq!(outbox.len(), 0);
 }
 
@@ -384,7 +384,7 @@ fn a_mark_of_a_run_that_the_folder_knows_nothing_of_loses_nothing() {
         .iter()
         .map(|(boot, ..)| *boot)
         .collect();
-    assert_eq!(boots, [11]);
+    assert!(boots.len() == 1 && boots[0] > 10, "{boots:?}");
     // One that it knows covers what was before.
     let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(20, two_runs()));
     outbox.on_committed(mark(6, 2, false), now);
@@ -508,6 +508,87 @@ fn a_disk_that_hangs_is_told_and_holds_up_nothing() {
     outbox.on_report(Report::Kept { file_bytes: 1 }, tell_at);
     assert_eq!(outbox.take_notices(), [Notice::Disk(DiskNotice::Recovered)]);
     assert_eq!(outbox.in_memory_only(), 3);
+}
+
+#[test]
+fn a_file_that_is_damaged_each_time_is_begun_anew_with_growing_waits() {
+    let start = Instant::now();
+    let config = OutboxConfig {
+        spill_after_seconds: 0.1,
+        ..OutboxConfig::default()
+    };
+    let mut outbox = Outbox::new(&config, beginning(7, Vec::new()));
+    outbox.push(sample(1), start).unwrap();
+    let mut now = start + 100 * MS;
+    let mut tries = 0;
+    while now < start + Duration::from_secs(300) {
+        match outbox.next_for_disk(now) {
+            DiskNext::Order(Order::Commit(_)) => {
+                tries += 1;
+                let report = Report::Broken {
+                    aside: "aside".into(),
+                    reason: "damaged".to_owned(),
+                    reading: false,
+                };
+                outbox.on_report(report, now);
+                assert!(tries < 1000, "without a wait");
+            }
+            DiskNext::Wait(until) => now = until,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((6..=20).contains(&tries), "{tries}");
+    serve_disk(&mut outbox, now);
+    assert_eq!(outbox.in_memory_only(), 0);
+}
+
+#[test]
+fn a_folder_that_answers_twice_what_it_holds_is_heard_once() {
+    let now = Instant::now();
+    let failure = DiskFailure {
+        reason: "slow".to_owned(),
+        mend: "wait",
+    };
+    let late = Beginning {
+        failure: Some(failure),
+        ..beginning(7, Vec::new())
+    };
+    let mut outbox = Outbox::new(&OutboxConfig::default(), late);
+    assert_eq!(
+        outbox.next_for_disk(now),
+        DiskNext::Order(Order::Open),
+        "the start gave up on the same order"
+    );
+    let found = Found {
+        boots: vec![5, 6],
+        runs: two_runs(),
+        ..Found::default()
+    };
+    outbox.on_report(Report::Found(found), now);
+    outbox.push(sample(1), now).unwrap();
+    assert!(matches!(
+        outbox.next_for_disk(now),
+        DiskNext::Order(Order::Commit(_))
+    ));
+    outbox.on_report(Report::Found(Found::default()), now);
+    outbox.on_report(Report::Kept { file_bytes: 1 }, now);
+    assert_eq!((outbox.len(), outbox.in_memory_only()), (6, 0));
+    assert_eq!(outbox.known_boots, [5, 6]);
+}
+
+#[test]
+fn a_run_that_moves_while_the_past_is_sent_begins_again_with_a_probe() {
+    let mut now = Instant::now();
+    let mut outbox = Outbox::new(&OutboxConfig::default(), beginning(20, two_runs()));
+    outbox.on_connected(now - LISTEN);
+    push(&mut outbox, 1);
+    outbox.on_committed(mark(20, 0, true), now);
+    assert_eq!(places(&mut outbox, now), [(5, 8, 8)]);
+    outbox.on_committed(mark(10, 4, false), now);
+    now += 50 * MS;
+    let sent = places(&mut outbox, now);
+    assert_eq!(sent, [(11, 8, 8)], "the oldest, under its new boot");
+    assert!(!outbox.catching_up);
 }
 
 #[test]

@@ -107,7 +107,9 @@ pub(crate) struct Networks {
     selection: Selection,
     before: HashMap<String, DeviceStatus>,
     links: HashMap<String, Link>,
-    ledger: Ledger,
+    traffic_file: Option<PathBuf>,
+    /// Read with the first sample: a file on a disk that hangs must not hold up the start.
+    ledger: Option<Ledger>,
     read_at: Option<Instant>,
     details_at: Option<Instant>,
     left_out: usize,
@@ -119,7 +121,8 @@ impl Networks {
             selection: Selection::new(&config.include, &config.exclude),
             before: HashMap::new(),
             links: HashMap::new(),
-            ledger: Ledger::open(config.traffic_file.clone()),
+            traffic_file: config.traffic_file.clone(),
+            ledger: None,
             read_at: None,
             details_at: None,
             left_out: 0,
@@ -173,15 +176,19 @@ impl Networks {
         pass.sample
             .networks
             .sort_unstable_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
-        self.ledger.traffic.count(pass.ts, readings);
+        let file = &self.traffic_file;
+        let ledger = self
+            .ledger
+            .get_or_insert_with(|| Ledger::open(file.clone()));
+        ledger.traffic.count(pass.ts, readings);
         self.before = after;
-        self.ledger.keep(pass.ts, pass.now);
+        ledger.keep(pass.ts, pass.now);
         let due = self
             .details_at
             .is_none_or(|at| pass.now.saturating_duration_since(at) >= DETAILS_AFTER);
         if due && !self.before.is_empty() {
             self.details_at = Some(pass.now);
-            let table = self.ledger.traffic.details(pass.ts);
+            let table = ledger.traffic.details(pass.ts);
             pass.details.push((TRAFFIC, table));
         }
     }

@@ -77,7 +77,6 @@ struct World {
     now: Instant,
     clock_seconds: u64,
     used_boots: Vec<u64>,
-    folder_may_be_away: bool,
     config: OutboxConfig,
     retains: bool,
     outbox: Outbox,
@@ -109,7 +108,6 @@ impl World {
             now: Instant::now() + Duration::from_secs(1000),
             clock_seconds: 1000,
             used_boots: Vec::new(),
-            folder_may_be_away: false,
             outbox: Outbox::new(
                 &config,
                 Beginning {
@@ -316,8 +314,6 @@ impl World {
                 if last_order_done && let Some(order) = self.disk.orders.pop_front() {
                     self.disk.apply(order);
                 }
-                // Both may still lose what the folder held.
-                let clock_set_back = clock_set_back && !self.folder_may_be_away;
                 self.clock_seconds = if clock_set_back {
                     self.clock_seconds.saturating_sub(70)
                 } else {
@@ -383,7 +379,6 @@ proptest! {
         persist in persist(),
     ) {
         let mut world = World::new(persist, 1 << 26, true);
-        world.folder_may_be_away = true;
         for happening in &list {
             world.happen(happening);
         }
