@@ -108,6 +108,8 @@ async fn a_row_stands_in_redis_as_documented() {
             "used_percent",
             "40.25",
             "inodes_used_percent",
+            "nan",
+            "read_only",
             "nan"
         ]
     );

@@ -13,6 +13,10 @@ use super::packet::{self, Message, Received, Version};
 /// How long a broker may take to accept, to answer CONNECT, or to take bytes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A small receive buffer. A window that shrinks below a segment of the loopback would be filled only
+/// by the sender's probes, five times a second.
+const SMALL_BUFFER: u32 = 32 * 1_024;
+
 /// Why a connection is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
@@ -42,7 +46,7 @@ impl Link {
         let connect = async {
             let socket = TcpSocket::new_v4()?;
             if small {
-                socket.set_recv_buffer_size(4_096)?;
+                socket.set_recv_buffer_size(SMALL_BUFFER)?;
             }
             let stream = socket.connect(address).await?;
             stream.set_nodelay(true)?;
