@@ -66,7 +66,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                     url: Some(redis),
                     ..StoreConfig::default()
                 };
-                store.retention.raw_seconds = RETENTION.as_secs();
+                store.retention.raw.seconds = RETENTION.as_secs();
                 let config = hostbus_ingester::Config::default();
                 let mut ingester =
                     hostbus_ingester::start(config, bus, store, token.clone()).await?;

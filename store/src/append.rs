@@ -263,7 +263,8 @@ impl Appender {
         let cutoff_ms = cutoff_ms(&self.retention, now_ms);
         let expiry = self
             .retention
-            .raw_seconds
+            .raw
+            .seconds
             .saturating_add(EXPIRE_AFTER_SECONDS);
         let series_key = node.keys.series();
         entry.sample.for_each_series(|series| {
@@ -339,7 +340,8 @@ impl Appender {
         let cutoff_ms = cutoff_ms(&self.retention, now_ms);
         let expiry = self
             .retention
-            .raw_seconds
+            .raw
+            .seconds
             .saturating_add(EXPIRE_AFTER_SECONDS);
         late::put_aside(&self.connection, &past, cutoff_ms, expiry, outcome).await
     }
@@ -398,7 +400,7 @@ impl Appender {
 
 /// The oldest time that is kept.
 fn cutoff_ms(retention: &Retention, now_ms: u64) -> u64 {
-    now_ms.saturating_sub(retention.raw_seconds.saturating_mul(1000))
+    retention.raw.cutoff_ms(now_ms)
 }
 
 fn note_mark(marks: &mut Vec<(Arc<NodePath>, Mark)>, node: &Arc<NodePath>, mark: Mark) {

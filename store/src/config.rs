@@ -7,6 +7,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use serde::Deserialize;
 
 use crate::error::StoreError;
+use crate::tier::Tier;
 
 /// The `[redis]` section.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,19 +26,77 @@ pub struct StoreConfig {
     pub retention: Retention,
 }
 
-/// The `[redis.retention]` section.
-#[derive(Debug, Clone, Deserialize)]
+/// The `[redis.retention]` section: how long each tier is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// How long a sample's rows are kept at full resolution, in seconds; at least 60.
-    pub raw_seconds: u64,
+    /// Rows as they came; at least 60 seconds.
+    pub raw: Kept,
+    /// A row a minute.
+    #[serde(rename = "1m")]
+    pub minute: Kept,
+    /// A row every ten minutes.
+    #[serde(rename = "10m")]
+    pub ten_minutes: Kept,
+    /// A row an hour.
+    #[serde(rename = "1h")]
+    pub hour: Kept,
 }
+
+/// How long the rows of one tier are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// In all, in seconds; 0 keeps no rows.
+    pub seconds: u64,
+    /// As a stream, in seconds. What is older is packed into blocks; absent: nothing is.
+    #[serde(default)]
+    pub stream_seconds: Option<u64>,
+}
+
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
 
 impl Default for Retention {
     fn default() -> Self {
+        let kept = |seconds, stream_seconds| Kept {
+            seconds,
+            stream_seconds: Some(stream_seconds),
+        };
         Self {
-            raw_seconds: 24 * 3600,
+            raw: kept(30 * DAY, 3 * HOUR),
+            minute: kept(DAY, DAY),
+            ten_minutes: kept(90 * DAY, 3 * DAY),
+            hour: kept(400 * DAY, 30 * DAY),
         }
+    }
+}
+
+impl Retention {
+    /// How long `tier` is kept.
+    #[must_use]
+    pub fn of(&self, tier: Tier) -> Kept {
+        match tier {
+            Tier::Raw => self.raw,
+            Tier::Minute => self.minute,
+            Tier::TenMinutes => self.ten_minutes,
+            Tier::Hour => self.hour,
+        }
+    }
+}
+
+impl Kept {
+    /// What is older than the stream is packed.
+    #[must_use]
+    pub fn packs(self) -> bool {
+        self.stream_seconds
+            .is_some_and(|seconds| seconds < self.seconds)
+    }
+
+    /// The time before which nothing is kept.
+    #[must_use]
+    pub fn cutoff_ms(self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.seconds.saturating_mul(1_000))
     }
 }
 
@@ -80,9 +139,9 @@ impl StoreConfig {
                 "redis.user is set, but neither redis.password nor redis.password_file",
             ));
         }
-        if self.retention.raw_seconds < 60 {
+        if self.retention.raw.seconds < 60 {
             return Err(StoreError::Retention {
-                seconds: self.retention.raw_seconds,
+                seconds: self.retention.raw.seconds,
             });
         }
         Ok(address.set_redis_settings(settings))

@@ -29,7 +29,7 @@ pub enum StoreError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// Rows would be gone before anybody could read them.
-    #[error("redis.retention.raw_seconds is {seconds}: use at least 60")]
+    #[error("redis.retention.raw.seconds is {seconds}: use at least 60")]
     Retention {
         /// What was given.
         seconds: u64,

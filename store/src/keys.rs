@@ -3,6 +3,13 @@
 //! ```text
 //! hb:{S.N}:raw:<series>    stream      id <ms>-0, one row a sample: field -> shortest decimal text,
 //!                                      `nan` when unknown; the same fields in every row
+//! hb:{S.N}:<tier>:<series> stream      id <bucket start in ms>-0, one row a bucket of the tier 1m,
+//!                                      10m, 1h: average as the field's own name, `<field>_min`,
+//!                                      `<field>_max`, and `n`, the rows that it was made from
+//! hb:{S.N}:packed:<tier>:<series>
+//!                          hash        what is older than the stream of the tier raw, 1m, 10m,
+//!                                      1h: <block start in ms> -> the rows of a block, column by
+//!                                      column
 //! hb:{S.N}:late:<series>   sorted set  rows that came too late for the stream, by ms; a member is
 //!                                      the text `<ms> <field> <value> <field> <value> ...`
 //! hb:{S.N}:last            string      the sample written last, as JSON; expires after three
@@ -22,6 +29,8 @@
 //! rows go; its `info`, `series` and place in `hb:nodes` stay.
 
 use hostbus_wire::NodePath;
+
+use crate::tier::Tier;
 
 /// All nodes, by the arrival of their last sample.
 pub const NODES: &str = "hb:nodes";
@@ -70,10 +79,22 @@ impl NodeKeys {
         }
     }
 
-    /// The stream of the series `series`.
+    /// The stream of the series `series` as it came.
     #[must_use]
     pub fn raw(&self, series: &str) -> String {
-        self.key("raw:", series)
+        self.rows(Tier::Raw, series)
+    }
+
+    /// The stream of one tier of the series `series`.
+    #[must_use]
+    pub fn rows(&self, tier: Tier, series: &str) -> String {
+        [&self.prefix, tier.name(), ":", series].concat()
+    }
+
+    /// The packed blocks of one tier of the series `series`.
+    #[must_use]
+    pub fn packed(&self, tier: Tier, series: &str) -> String {
+        [&self.prefix, "packed:", tier.name(), ":", series].concat()
     }
 
     /// The late rows of the series `series`.
@@ -120,6 +141,11 @@ mod tests {
         let keys = NodeKeys::new(&"home.web1".parse().unwrap());
         assert_eq!(keys.raw("filesystem:/"), "hb:{home.web1}:raw:filesystem:/");
         assert_eq!(keys.late("cpu"), "hb:{home.web1}:late:cpu");
+        assert_eq!(keys.rows(Tier::Hour, "cpu"), "hb:{home.web1}:1h:cpu");
+        assert_eq!(
+            keys.packed(Tier::Raw, "disk:sda"),
+            "hb:{home.web1}:packed:raw:disk:sda"
+        );
         assert_eq!(
             late_of(&keys.raw("filesystem:/}:raw:")),
             Some(keys.late("filesystem:/}:raw:"))

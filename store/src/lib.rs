@@ -6,6 +6,7 @@
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
 //! | [`facts`] | what Redis says of itself |
 //! | [`keys`] | every key, and what stands behind it |
+//! | [`tier`] | the resolutions in which a series is kept |
 //! | [`mark`] | the committed mark of a node |
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
@@ -32,6 +33,7 @@ pub mod read;
 pub mod row;
 pub mod scan;
 pub mod server;
+pub mod tier;
 
 mod late;
 mod streams;
@@ -39,7 +41,7 @@ mod streams;
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
 pub use chain::Step;
-pub use config::{Retention, StoreConfig};
+pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
@@ -49,3 +51,4 @@ pub use read::{NodeSummary, Range, Reader};
 pub use row::{Point, Row};
 pub use scan::{Page, Scan};
 pub use server::{PrivateServer, ServerError};
+pub use tier::Tier;

@@ -5,7 +5,7 @@ mod fixture;
 use std::sync::Arc;
 
 use fixture::{BOOT, at, entries, entry, fixture, kill, mark, node, numbers, sample, write};
-use hostbus_store::{Entry, Retention, Step};
+use hostbus_store::{Entry, Kept, Step};
 use hostbus_wire::Sample;
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_row_stands_in_redis_as_documented() {
         .arg("hb:{home.a}:raw:cpu")
         .query(&mut redis)
         .unwrap();
-    assert!((89_990..=90_000).contains(&left), "{left}");
+    assert!((2_595_590..=2_595_600).contains(&left), "{left}");
     let left: i64 = redis::cmd("TTL")
         .arg("hb:{home.a}:last")
         .query(&mut redis)
@@ -207,7 +207,10 @@ async fn a_refused_row_does_not_fail_its_batch() {
 #[tokio::test]
 async fn streams_are_trimmed_by_the_writers_clock() {
     let mut fixture = fixture().await;
-    fixture.config.retention = Retention { raw_seconds: 3600 };
+    fixture.config.retention.raw = Kept {
+        seconds: 3600,
+        stream_seconds: None,
+    };
     let a = node("a");
     let mut appender = fixture.appender();
     let length = |fixture: &fixture::Fixture| -> u64 {

@@ -28,7 +28,8 @@ impl Appender {
         let keys = NodeKeys::new(&entry.node);
         let expiry = self
             .retention
-            .raw_seconds
+            .raw
+            .seconds
             .saturating_add(EXPIRE_AFTER_SECONDS);
         for _ in 0..TRANSACTION_TRIES {
             let mut look = Pipeline::new();
