@@ -2,11 +2,15 @@
 //!
 //! Two publishers run through each outage: the real one, and a simulated one whose samples carry
 //! their own number as a value.
+//!
+//! `HOSTBUS_KILLS_SAMPLES` sets how many simulated samples, ten a second, the random kills last (300),
+//! `HOSTBUS_KILLS_SEED` repeats them as far as concurrency allows.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::ensure;
+use hostbus_tests::chaos::random::{self, Random};
 use hostbus_tests::mosquitto::{Version, hex_of_bytes};
 use hostbus_tests::pipeline::Pipeline;
 use hostbus_tests::service::Service;
@@ -142,11 +146,14 @@ fn every_sample_is_stored_once_when_the_ingester_comes_back_before_redis() {
 
 #[test]
 fn every_sample_is_stored_once_when_all_are_killed_at_random() {
-    let mut random = Random::new();
+    let samples = random::setting("HOSTBUS_KILLS_SAMPLES", 300);
+    let seed = random::setting("HOSTBUS_KILLS_SEED", random::seed());
+    println!("seed {seed}");
+    let mut random = Random::new(seed, 0);
     let mut stream = Stream::start();
-    while stream.simulated.taken() < 300 {
+    while stream.simulated.taken() < samples {
         // At least one of them, each with even chances.
-        let killed = 1 + random.below(7);
+        let killed = 1 + random.within(0..7);
         let is_killed = |part: u64| killed & (1 << part) != 0;
         if is_killed(0) {
             stream.pipeline.ingester.kill();
@@ -157,8 +164,8 @@ fn every_sample_is_stored_once_when_all_are_killed_at_random() {
         if is_killed(2) {
             stream.pipeline.broker.kill();
         }
-        stream.simulated.wait_for(1 + random.below(15));
-        let first = random.below(3);
+        stream.simulated.wait_for(1 + random.within(0..15));
+        let first = random.within(0..3);
         for part in [first, (first + 1) % 3, (first + 2) % 3] {
             match part {
                 _ if !is_killed(part) => continue,
@@ -166,9 +173,9 @@ fn every_sample_is_stored_once_when_all_are_killed_at_random() {
                 1 => stream.pipeline.redis.start_again(),
                 _ => stream.pipeline.start_broker_again(),
             }
-            stream.simulated.wait_for(random.below(5));
+            stream.simulated.wait_for(random.within(0..5));
         }
-        stream.simulated.wait_for(random.below(20));
+        stream.simulated.wait_for(random.within(0..20));
     }
     stream.wait_for_commits(5);
     stream.end();
@@ -223,34 +230,6 @@ fn a_committed_mark_that_can_not_be_true_loses_nothing() {
         stream.wait_for_commits(5);
     }
     stream.end();
-}
-
-/// A small generator of random numbers, xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("a clock after 1970");
-        let seed = now.subsec_nanos().into();
-        #[expect(
-            clippy::print_stdout,
-            reason = "the test runner shows it with a failure"
-        )]
-        {
-            println!("seed {seed}");
-        }
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 |= 1;
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % bound
-    }
 }
 
 #[test]
