@@ -38,6 +38,9 @@ pub mod server;
 pub mod tier;
 
 mod late;
+mod latest;
+mod pipe;
+mod resp;
 mod streams;
 
 pub use append::Appender;
