@@ -1,7 +1,8 @@
 //! The shortest decimal text of a value, written without allocation.
 //!
 //! The text is the one that [`Value`] shows. Most numbers on the bus are whole or have up to three
-//! decimals; these are written digit by digit. All others take the standard library's way.
+//! decimals, and averages of them up to six; these are written digit by digit. All others take the
+//! standard library's way.
 
 use std::fmt::Write;
 
@@ -10,9 +11,9 @@ use crate::number::Value;
 /// The longest text that is written in place: 20 digits of an integer, or a sign, 15 digits and a
 /// point.
 const MOST: usize = 20;
-/// What has more digits than this in thousandths may have a shorter text than those digits: 15
-/// decimal digits always tell two numbers apart.
-const MOST_THOUSANDTHS: f64 = 1e15;
+/// What has more digits than this may have a shorter text than those digits: 15 decimal digits always
+/// tell two numbers apart.
+const MOST_DIGITS: f64 = 1e15;
 
 /// Room for the text of one value, to be used again for the next.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,7 @@ impl Decimal {
     pub fn text(&mut self, value: Value) -> &str {
         let start = match value {
             Value::Integer(value) => Some(self.whole(MOST, value)),
-            Value::Float(value) => self.thousandths(value),
+            Value::Float(value) => self.decimals(value, 3).or_else(|| self.decimals(value, 6)),
         };
         match start.map(|start| std::str::from_utf8(&self.digits[start..])) {
             Some(Ok(text)) => text,
@@ -52,11 +53,16 @@ impl Decimal {
         }
     }
 
-    /// Writes a number of up to three decimals; `None` when it has more.
-    fn thousandths(&mut self, value: f64) -> Option<usize> {
-        let scaled = (value.abs() * 1e3).round();
+    /// Writes a number of up to `places` decimals; `None` when it has more.
+    fn decimals(&mut self, value: f64, places: u8) -> Option<usize> {
+        let (scale, unit) = if places == 3 {
+            (1e3, 1_000)
+        } else {
+            (1e6, 1_000_000)
+        };
+        let scaled = (value.abs() * scale).round();
         // The quotient is rounded to the nearest number, as reading the text is.
-        if scaled >= MOST_THOUSANDTHS || scaled / 1e3 != value.abs() {
+        if scaled >= MOST_DIGITS || scaled / scale != value.abs() {
             return None;
         }
         #[expect(
@@ -65,10 +71,10 @@ impl Decimal {
             reason = "whole, not negative and below 10^15"
         )]
         let scaled = scaled as u64;
-        let (whole, mut part) = (scaled / 1_000, scaled % 1_000);
+        let (whole, mut part) = (scaled / unit, scaled % unit);
         let mut at = MOST;
         if part > 0 {
-            let mut places = 3;
+            let mut places = places;
             while part.is_multiple_of(10) {
                 part /= 10;
                 places -= 1;
@@ -112,6 +118,10 @@ mod tests {
         }
         for value in [
             0.0,
+            0.000_001,
+            -33.333_3,
+            12.345_678,
+            999_999_999.999_999,
             -0.0,
             0.001,
             0.01,
@@ -152,13 +162,13 @@ mod tests {
         fn any_value_has_the_text_that_it_shows(
             float in any::<f64>().prop_filter("finite", |value| value.is_finite()),
             whole in any::<u64>(),
-            thousandths in any::<i64>(),
-            places in 0_i32..4,
+            digits in any::<i64>(),
+            places in 0_i32..7,
         ) {
             check(Value::Float(float));
             check(Value::Integer(whole));
             #[expect(clippy::cast_precision_loss, reason = "any number serves")]
-            let shifted = (thousandths >> (places * 8)) as f64 / 10_f64.powi(places);
+            let shifted = (digits >> (places * 7)) as f64 / 10_f64.powi(places);
             check(Value::Float(shifted));
         }
     }

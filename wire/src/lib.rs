@@ -42,6 +42,7 @@ pub mod status;
 pub mod table;
 pub mod topic;
 
+mod cbor;
 mod scalar;
 mod section;
 
