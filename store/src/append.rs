@@ -16,7 +16,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `rows` | the rows of samples, on their way to their streams |
+//! | `rows` | the rows of samples and of closed minutes, on their way to their streams |
 //! | `whole` | one sample and its mark in one transaction |
 //! | `commit` | the marks, and each node's newest sample |
 
@@ -32,7 +32,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use crate::batch::{Entry, Outcome};
 use crate::chain::{Link, link};
-use crate::config::{Retention, StoreConfig};
+use crate::config::{Kept, Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::{NodeKeys, info};
@@ -61,6 +61,8 @@ pub struct Appender {
     uncommitted: Vec<Arc<NodePath>>,
     latest: Latest,
     rows: Rows,
+    /// Counts the batches of rows that Redis answered for.
+    batches: u64,
 }
 
 impl Appender {
@@ -78,6 +80,7 @@ impl Appender {
             uncommitted: Vec::new(),
             latest: Latest::default(),
             rows: Rows::default(),
+            batches: 0,
         })
     }
 
@@ -302,12 +305,11 @@ impl Appender {
         self.pipe = Some(pipe);
         Ok(refused)
     }
+}
 
-    /// How long the rows of a node that falls silent now stay, in seconds.
-    fn expiry_seconds(&self) -> u64 {
-        let kept = self.retention.raw.seconds;
-        kept.saturating_add(EXPIRE_AFTER_SECONDS)
-    }
+/// How long the rows of a node that falls silent now stay, in seconds.
+fn expiry_seconds(kept: Kept) -> u64 {
+    kept.seconds.saturating_add(EXPIRE_AFTER_SECONDS)
 }
 
 fn mark_query(keys: &NodeKeys) -> Cmd {

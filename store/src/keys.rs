@@ -67,6 +67,11 @@ pub(crate) fn late_of(raw: &str) -> Option<String> {
     Some(format!("{prefix}}}:late:{series}"))
 }
 
+/// The series whose stream is `raw`.
+pub(crate) fn series_of(raw: &str) -> Option<&str> {
+    Some(raw.split_once("}:raw:")?.1)
+}
+
 /// The keys of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeKeys {
@@ -153,6 +158,7 @@ mod tests {
             late_of(&keys.raw("filesystem:/}:raw:")),
             Some(keys.late("filesystem:/}:raw:"))
         );
+        assert_eq!(series_of(&keys.raw("filesystem:/")), Some("filesystem:/"));
         assert_eq!(keys.last(), "hb:{home.web1}:last");
         assert_eq!(keys.info(), "hb:{home.web1}:info");
         assert_eq!(keys.series(), "hb:{home.web1}:series");

@@ -39,6 +39,7 @@ pub mod tier;
 
 mod late;
 mod latest;
+mod minute;
 mod pipe;
 mod resp;
 mod streams;

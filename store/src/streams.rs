@@ -7,6 +7,7 @@ use hostbus_wire::{Series, Value};
 
 use crate::keys::NodeKeys;
 use crate::mark::Mark;
+use crate::minute::Minute;
 use crate::resp::write_argument;
 
 /// Every how many rows a stream is trimmed. Trimming with each row costs Redis twice the time.
@@ -40,13 +41,14 @@ struct Stream {
     /// The stream's key, as it stands in a command.
     raw: Box<[u8]>,
     fields: Fields,
+    minute: Minute,
     rows_to_trim: u8,
     /// When the last row went there.
     used_ms: u64,
 }
 
 /// Where the next row of a series goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Slot<'n> {
     /// The series' name.
     pub(crate) name: &'n str,
@@ -54,6 +56,8 @@ pub(crate) struct Slot<'n> {
     pub(crate) raw: &'n [u8],
     /// The fields that the row has.
     pub(crate) fields: Fields,
+    /// The minute that the row belongs to.
+    pub(crate) minute: &'n mut Minute,
     /// This row also sets the stream's expiry, and puts its name among the node's series. The first
     /// row of this process does, and about every 60th, so that all of it heals when the stream or
     /// the set is removed by somebody.
@@ -71,7 +75,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Adds the fields that `series` knows now.
-    fn learn(&mut self, series: &Series<'_>) {
+    pub(crate) fn learn(&mut self, series: &Series<'_>) {
         let mut place = 0;
         series.for_each_field(|_, value| {
             if value.is_some() {
@@ -81,7 +85,8 @@ impl Fields {
         });
     }
 
-    fn has(self, place: usize) -> bool {
+    /// Tells whether the field at this place has room in a row.
+    pub(crate) fn has(self, place: usize) -> bool {
         place >= 64 || self.known & bit(place) != 0
     }
 
@@ -154,9 +159,18 @@ impl NodeStreams {
             name: &stream.name,
             raw: &stream.raw,
             fields: stream.fields,
+            minute: &mut stream.minute,
             tend: first || due,
             trim: due,
         })
+    }
+
+    /// Notes that Redis refused a row of `series`.
+    pub(crate) fn refused(&mut self, series: &str) {
+        let place = self.places.get(series).copied();
+        if let Some(stream) = place.and_then(|place| self.streams.get_mut(place)) {
+            stream.minute.forget();
+        }
     }
 
     fn find(&self, series: &Series<'_>) -> Option<usize> {
@@ -188,6 +202,7 @@ impl NodeStreams {
             name: name.into(),
             raw: raw.into(),
             fields: Fields::default(),
+            minute: Minute::default(),
             rows_to_trim: TRIM_EVERY - stagger,
             used_ms: now_ms,
         });

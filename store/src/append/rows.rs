@@ -1,16 +1,21 @@
-//! The rows of samples, on their way to their streams.
+//! The rows of samples and of closed minutes, on their way to their streams.
 
 use std::sync::Arc;
 
-use hostbus_wire::Decimal;
+use hostbus_wire::{Decimal, Value};
 
-use super::Appender;
+use super::{Appender, expiry_seconds};
 use crate::batch::{Entry, Outcome};
+use crate::config::Kept;
 use crate::connection::is_past;
 use crate::error::StoreError;
+use crate::keys::series_of;
 use crate::late::{self, Refusal};
-use crate::resp::Commands;
+use crate::minute::Columns;
+use crate::pipe::Refused;
+use crate::resp::{Commands, write_argument};
 use crate::row::UNKNOWN;
+use crate::tier::Tier;
 
 /// How many bytes of commands go to Redis at once: enough to cost little each, few enough that
 /// neither they nor their answers take memory to speak of.
@@ -20,9 +25,20 @@ const BATCH_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) commands: Commands,
-    /// Of each command: the entry whose row it adds, by its number in the run.
-    pub(super) owners: Vec<Option<usize>>,
+    /// One a command.
+    pub(super) owners: Vec<Owner>,
     decimal: Decimal,
+}
+
+/// What a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// It adds a row of the entry at this place of the run.
+    Row(usize),
+    /// It adds the row of a closed minute. Refused, somebody else has summed it up.
+    Minute,
+    /// It sees to a stream's expiry, or to its name.
+    Care,
 }
 
 impl Rows {
@@ -42,7 +58,7 @@ impl Appender {
     ) -> Result<(), StoreError> {
         self.rows.clear();
         for (number, entry) in run.iter().enumerate() {
-            self.add_rows(number, entry, now_ms, outcome);
+            self.add_rows(number, entry, now_ms, Some(self.batches), outcome);
             if self.rows.commands.bytes().len() >= BATCH_BYTES {
                 self.send_rows(run, now_ms, outcome).await?;
             }
@@ -52,16 +68,20 @@ impl Appender {
         Ok(())
     }
 
-    /// Adds the commands for all rows of `entry`, the one at `number` in its run.
+    /// Adds the commands for all rows of `entry`, the one at `number` in its run, and for the minutes
+    /// that they close. `batch` counts the batches so far; `None`: the rows go another way, and their
+    /// minutes are left alone.
     pub(super) fn add_rows(
         &mut self,
         number: usize,
         entry: &Entry,
         now_ms: u64,
+        batch: Option<u64>,
         outcome: &mut Outcome,
     ) {
-        let cutoff_ms = self.retention.raw.cutoff_ms(now_ms);
-        let expiry_seconds = self.expiry_seconds();
+        let raw = self.retention.raw;
+        let cutoff_ms = raw.cutoff_ms(now_ms);
+        let minutes = Some(self.retention.minute).filter(|kept| kept.seconds > 0);
         let Some(node) = self.nodes.get_mut(&entry.node) else {
             return;
         };
@@ -71,7 +91,7 @@ impl Appender {
             decimal,
         } = &mut self.rows;
         let most = self.max_series;
-        let names = node.keys.series();
+        let keys = node.keys.clone();
         entry.sample.for_each_series(|series| {
             let Some(slot) = node.next(&series, most, now_ms, cutoff_ms) else {
                 outcome.excess_rows += 1;
@@ -89,8 +109,7 @@ impl Appender {
             commands.ready(b"$4\r\nXADD\r\n");
             commands.ready(slot.raw);
             if slot.trim {
-                commands.ready(b"$5\r\nMINID\r\n$1\r\n~\r\n");
-                commands.number(cutoff_ms);
+                trim(commands, cutoff_ms);
             }
             // An id without its second part has 0 there.
             commands.number(entry.at_ms);
@@ -99,19 +118,47 @@ impl Appender {
                 let text = value.map_or(UNKNOWN, |value| decimal.text(value));
                 commands.argument(text.as_bytes());
             });
-            owners.push(Some(number));
+            owners.push(Owner::Row(number));
             outcome.points += series.points() as u64;
             if slot.tend {
-                commands.begin(3);
-                commands.argument(b"EXPIRE");
-                commands.ready(slot.raw);
-                commands.number(expiry_seconds);
+                expire(commands, slot.raw, raw);
                 commands.begin(3);
                 commands.argument(b"SADD");
-                commands.argument(names.as_bytes());
+                commands.argument(keys.series().as_bytes());
                 commands.argument(slot.name.as_bytes());
-                owners.extend([None, None]);
+                owners.extend([Owner::Care, Owner::Care]);
             }
+            let (Some(batch), Some(kept)) = (batch, minutes) else {
+                return slot.minute.forget();
+            };
+            if let Some(bucket) = slot.minute.closed_by(entry.at_ms)
+                && bucket.start_ms() >= kept.cutoff_ms(now_ms)
+                && let Some(columns) = Columns::of(series.section())
+            {
+                let mut stream = Vec::new();
+                write_argument(&mut stream, keys.rows(Tier::Minute, slot.name).as_bytes());
+                let row: Vec<_> = columns.row(bucket, slot.fields).collect();
+                let tend = slot.minute.is_to_tend();
+                commands.begin(if tend { 6 } else { 3 } + 2 * row.len());
+                commands.ready(b"$4\r\nXADD\r\n");
+                commands.ready(&stream);
+                if tend {
+                    trim(commands, kept.cutoff_ms(now_ms));
+                }
+                commands.number(bucket.start_ms());
+                for (column, value) in row {
+                    commands.argument(column.as_bytes());
+                    let text = value.map_or(UNKNOWN, |value| decimal.text(Value::Float(value)));
+                    commands.argument(text.as_bytes());
+                }
+                owners.push(Owner::Minute);
+                if tend {
+                    expire(commands, &stream, kept);
+                    owners.push(Owner::Care);
+                }
+                slot.minute.told();
+            }
+            slot.minute.take(&series, entry.at_ms, batch);
         });
     }
 
@@ -126,29 +173,60 @@ impl Appender {
             return Ok(());
         }
         let refused = self.send(|appender| &appender.rows.commands).await?;
-        outcome.rows += self.rows.owners.iter().flatten().count() as u64;
+        self.batches += 1;
+        let owners = self.rows.owners.iter();
+        outcome.rows += owners
+            .filter(|owner| matches!(owner, Owner::Row(_)))
+            .count() as u64;
         let mut past = Vec::new();
-        for refused in refused {
-            let owner = self.rows.owners.get(refused.index).copied().flatten();
-            outcome.rows -= u64::from(owner.is_some());
-            match owner.and_then(|number| run.get(number)) {
-                Some(entry) if is_past(&refused.reason) => past.push(Refusal {
-                    at_ms: entry.at_ms,
-                    numbered: entry.step.is_some(),
-                    row: self.rows.commands.arguments(refused.index),
-                }),
-                owner => {
-                    outcome.refused_rows += u64::from(owner.is_some());
-                    outcome.refusal = Some(refused.reason);
+        for Refused { index, reason } in refused {
+            let row = self.rows.commands.arguments(index);
+            match self.rows.owners.get(index) {
+                Some(Owner::Row(number)) => {
+                    outcome.rows -= 1;
+                    let Some(entry) = run.get(*number) else {
+                        continue;
+                    };
+                    if let Some(node) = self.nodes.get_mut(&entry.node)
+                        && let Some(series) = series_of(late::key_of(&row))
+                    {
+                        node.refused(series);
+                    }
+                    if is_past(&reason) {
+                        past.push(Refusal {
+                            at_ms: entry.at_ms,
+                            numbered: entry.step.is_some(),
+                            row,
+                        });
+                    } else {
+                        outcome.refused_rows += 1;
+                        outcome.refusal = Some(reason);
+                    }
                 }
+                Some(Owner::Minute) if is_past(&reason) => {}
+                _ => outcome.refusal = Some(reason),
             }
         }
         if !past.is_empty() {
             let cutoff_ms = self.retention.raw.cutoff_ms(now_ms);
-            let expiry = self.expiry_seconds();
+            let expiry = expiry_seconds(self.retention.raw);
             late::put_aside(&self.connection, &past, cutoff_ms, expiry, outcome).await?;
         }
         self.rows.clear();
         Ok(())
     }
+}
+
+/// Adds the arguments that have an XADD trim its stream.
+fn trim(commands: &mut Commands, cutoff_ms: u64) {
+    commands.ready(b"$5\r\nMINID\r\n$1\r\n~\r\n");
+    commands.number(cutoff_ms);
+}
+
+/// Adds the command that sets the expiry of a stream; `stream` as it stands in a command.
+fn expire(commands: &mut Commands, stream: &[u8], kept: Kept) {
+    commands.begin(3);
+    commands.argument(b"EXPIRE");
+    commands.ready(stream);
+    commands.number(expiry_seconds(kept));
 }

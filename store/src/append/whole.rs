@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, Value};
 
-use super::{Appender, mark_query, read_mark};
+use super::rows::Owner;
+use super::{Appender, expiry_seconds, mark_query, read_mark};
 use crate::batch::{Entry, Outcome};
 use crate::error::StoreError;
 use crate::keys::{NodeKeys, info};
@@ -28,9 +29,9 @@ impl Appender {
             return Ok(());
         };
         self.rows.clear();
-        self.add_rows(0, entry, now_ms, outcome);
+        self.add_rows(0, entry, now_ms, None, outcome);
         let keys = NodeKeys::new(&entry.node);
-        let expiry = self.expiry_seconds();
+        let expiry = expiry_seconds(self.retention.raw);
         for _ in 0..TRANSACTION_TRIES {
             let mut look = Pipeline::new();
             look.cmd("WATCH").arg(keys.info());
@@ -109,7 +110,12 @@ impl Appender {
     fn commands(&self) -> impl Iterator<Item = (Arguments<'_>, bool)> {
         let rows = &self.rows;
         let owners = rows.owners.iter().enumerate();
-        owners.map(|(index, owner)| (rows.commands.arguments(index), owner.is_some()))
+        owners.map(|(index, owner)| {
+            (
+                rows.commands.arguments(index),
+                matches!(owner, Owner::Row(_)),
+            )
+        })
     }
 
     /// Notes that Redis has the mark of `entry`, or a later one.
