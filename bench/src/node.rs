@@ -79,6 +79,7 @@ pub(crate) async fn run(plan: Arc<Plan>, path: NodePath) -> anyhow::Result<u64> 
         next: 1,
         highest: 0,
         progress: Instant::now(),
+        rewound: Instant::now(),
     };
     let mut output = Vec::with_capacity(BURST_BYTES * 2);
     loop {
@@ -104,10 +105,7 @@ pub(crate) async fn run(plan: Arc<Plan>, path: NodePath) -> anyhow::Result<u64> 
             Err(_) if node.progress.elapsed() > LOST => {
                 anyhow::bail!("{path} heard of no progress for {} s", LOST.as_secs());
             }
-            Err(_) if node.progress.elapsed() > STALLED && node.next > node.committed + 1 => {
-                node.next = node.committed + 1;
-                plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
-            }
+            Err(_) if node.is_stalled() => node.rewind(&plan),
             Err(_) => {}
         }
         while let Some(packet) = split(&mut input)? {
@@ -125,6 +123,8 @@ struct Node {
     /// The last that was made.
     highest: u64,
     progress: Instant,
+    /// When it last went back: what it then sends again needs its time.
+    rewound: Instant,
 }
 
 impl Node {
@@ -160,9 +160,19 @@ impl Node {
             self.progress = Instant::now();
         }
         if mark.resend && self.next > self.committed + 1 {
-            self.next = self.committed + 1;
-            plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
+            self.rewind(plan);
         }
+    }
+
+    fn is_stalled(&self) -> bool {
+        let quiet = self.progress.elapsed().min(self.rewound.elapsed());
+        quiet > STALLED && self.next > self.committed + 1
+    }
+
+    fn rewind(&mut self, plan: &Plan) {
+        self.next = self.committed + 1;
+        self.rewound = Instant::now();
+        plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
     }
 }
 

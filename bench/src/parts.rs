@@ -67,6 +67,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                     ..StoreConfig::default()
                 };
                 store.retention.raw.seconds = RETENTION.as_secs();
+                store.retention.minute.seconds = RETENTION.as_secs();
                 let config = hostbus_ingester::Config::default();
                 let mut ingester =
                     hostbus_ingester::start(config, bus, store, token.clone()).await?;

@@ -23,6 +23,10 @@ use crate::load::{POINTS, Variants};
 use crate::node::{self, Counts, Plan};
 use crate::parts::{self, Process};
 
+/// What is on its way at a time stays below what the broker keeps for a slow subscriber: it drops the
+/// rest, and the pace would be that of sending again.
+const ON_THEIR_WAY: u64 = 12_800;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How many simulated nodes.
@@ -31,9 +35,9 @@ pub(crate) struct Args {
     /// For how long new samples are made, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many samples of a node may be on their way.
-    #[arg(long, default_value_t = 64)]
-    window: u64,
+    /// How many samples of a node may be on their way; absent: as many as make 12,800 of all nodes.
+    #[arg(long)]
+    window: Option<u64>,
     /// Ten seconds instead of `--seconds`.
     #[arg(long)]
     quick: bool,
@@ -72,12 +76,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let redis = Facts::ask(&connection).await?;
 
     let seconds = if args.quick { 10 } else { args.seconds };
+    let window = (ON_THEIR_WAY / u64::from(args.nodes.max(1))).max(4);
     let begun = Instant::now();
     let now_ms = clock::unix_ms();
     let plan = Arc::new(Plan {
         address,
         variants: Variants::new(256)?,
-        window: args.window,
+        window: args.window.unwrap_or(window),
         boot: now_ms / 1000,
         first_ts: now_ms.saturating_sub(u64::try_from(parts::RETENTION.as_millis())?) + 3_600_000,
         until: begun + Duration::from_secs(seconds),

@@ -18,6 +18,9 @@ pub struct Config {
     pub batch_ms: u64,
     /// The most samples in a batch, 1 to 100,000.
     pub batch_samples: usize,
+    /// How many writers there are, 1 to 16, each with its share of the nodes and connections of its
+    /// own: while Redis works for one, the next batch is made by another.
+    pub writers: usize,
     /// The most memory for what waits for Redis, in bytes of payload; at least 1 MiB. What does not
     /// fit is refused, and asked for again later.
     pub queue_bytes: usize,
@@ -36,6 +39,7 @@ impl Default for Config {
             instance: "main".to_owned(),
             batch_ms: 50,
             batch_samples: 1_000,
+            writers: 2,
             queue_bytes: 64 * 1024 * 1024,
             max_nodes: 20_000,
             max_series_per_node: 2_000,
@@ -74,6 +78,9 @@ impl Config {
                 self.batch_samples.to_string(),
                 "1 to 100000",
             );
+        }
+        if !(1..=16).contains(&self.writers) {
+            return wrong("writers", self.writers.to_string(), "1 to 16");
         }
         if !(MIB..=4096 * MIB - 1).contains(&self.queue_bytes) {
             return wrong(
@@ -119,6 +126,15 @@ mod tests {
             },
             "ingester.batch_samples",
         );
+        for writers in [0, 17] {
+            check(
+                Config {
+                    writers,
+                    ..Config::default()
+                },
+                "ingester.writers",
+            );
+        }
         check(
             Config {
                 queue_bytes: 1,

@@ -1,7 +1,7 @@
 //! What the ingester counts since its start, and whether Redis serves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -9,7 +9,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: AtomicU64,)*
-            redis_away: AtomicBool,
+            writers_away: AtomicUsize,
         }
 
         impl Counters {
@@ -72,15 +72,20 @@ counters! {
 }
 
 impl Counters {
-    /// Notes whether Redis serves. Tells whether that is new.
-    pub fn set_redis_away(&self, away: bool) -> bool {
-        self.redis_away.swap(away, Ordering::Relaxed) != away
+    /// Notes that Redis does not serve one of the writers.
+    pub fn writer_away(&self) {
+        self.writers_away.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells whether Redis is away.
+    /// Notes that Redis serves one of them again. Tells whether it now serves all.
+    pub fn writer_back(&self) -> bool {
+        self.writers_away.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Tells whether Redis is away for any of the writers.
     #[must_use]
     pub fn redis_away(&self) -> bool {
-        self.redis_away.load(Ordering::Relaxed)
+        self.writers_away.load(Ordering::Relaxed) > 0
     }
 }
 

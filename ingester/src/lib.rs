@@ -1,7 +1,7 @@
 //! Carries samples from the bus into Redis, in order and once.
 //!
 //! ```text
-//! bus -> subscriber -> intake -> queue -> writer -> Redis
+//! bus -> subscriber -> intake -> queue -> writers -> Redis
 //!                        |  ^                |
 //!                        |  '--- feedback ---+--> committed marks -> bus
 //!                        '--> describer -> Redis
@@ -63,7 +63,7 @@ use crate::writer::Writer;
 const DRAIN_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long the good-bye on the bus may take.
 const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
-/// Word from the writer to the intake. The writer waits when it is full; the intake always takes.
+/// Word from the writers to the intake. A writer waits when it is full; the intake always takes.
 const FEEDBACK: usize = 4_096;
 
 /// How often the intake looks whether a node's turn has ended without a word.
@@ -90,12 +90,15 @@ pub async fn start(
         will: Some(announcer::will(&health)),
         ..Options::default()
     };
-    let appender = Appender::open(&store, config.max_series_per_node)?;
+    let mut appenders = Vec::with_capacity(config.writers);
+    for _ in 0..config.writers {
+        appenders.push(Appender::open(&store, config.max_series_per_node)?);
+    }
     let describer = Describer::open(&store)?;
     let connection = Connection::open(&bus, options)?;
     let sender = connection.sender();
 
-    let (queue, works) = queue::queue(config.queue_bytes);
+    let (queue, works) = queue::queue(config.queue_bytes, config.writers);
     let (descriptions, descriptions_in) = mpsc::channel(queue::ITEMS);
     let (feedback, feedback_in) = mpsc::channel(FEEDBACK);
     let (events, events_in) = mpsc::channel(announcer::EVENTS);
@@ -108,14 +111,20 @@ pub async fn start(
             events,
             Arc::clone(&counters),
         ),
-        writer: Writer::new(
-            &config,
-            appender,
-            works,
-            feedback,
-            Marks::new(sender.clone(), bus.root.clone()),
-            Arc::clone(&counters),
-        ),
+        writers: appenders
+            .into_iter()
+            .zip(works)
+            .map(|(appender, works)| {
+                Writer::new(
+                    &config,
+                    appender,
+                    works,
+                    feedback.clone(),
+                    Marks::new(sender.clone(), bus.root.clone()),
+                    Arc::clone(&counters),
+                )
+            })
+            .collect(),
         describer: DescriberTask::new(describer, descriptions_in, Arc::clone(&counters)),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
     };
@@ -130,7 +139,7 @@ pub async fn start(
 
 struct Parts {
     intake: Intake,
-    writer: Writer,
+    writers: Vec<Writer>,
     describer: DescriberTask,
     announcer: Announcer,
 }
@@ -143,12 +152,14 @@ async fn run(
 ) -> Result<(), Error> {
     let Parts {
         mut intake,
-        writer,
+        writers,
         describer,
         announcer,
     } = parts;
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
-    tasks.spawn(writer.run());
+    for writer in writers {
+        tasks.spawn(writer.run());
+    }
     tasks.spawn(describer.run());
     let farewell = CancellationToken::new();
     let mut voice: JoinSet<()> = JoinSet::new();
@@ -165,7 +176,7 @@ async fn run(
             () = token.cancelled() => break Ok(()),
         }
     };
-    // Without the intake's ends of their channels, writer and describer finish what they hold.
+    // Without the intake's ends of their channels, writers and describer finish what they hold.
     drop(intake);
     let drain = async {
         loop {

@@ -1,7 +1,8 @@
 //! The committed marks on their way to the bus.
 //!
 //! A mark goes out once Redis has answered for it, and once a Redis that is killed would still have
-//! it. At most one a node goes out every 200 ms; the newest wins.
+//! it. At most one a node goes out every 200 ms; the newest wins. It is written into Redis no more
+//! often than that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,10 +58,21 @@ impl Marks {
         let waits = self.waiting.get(node).copied();
         self.waiting
             .insert(Arc::clone(node), merged(waits, committed));
+        self.expect();
+    }
+
+    /// Notes that there is, or soon will be, something to send.
+    pub fn expect(&mut self) {
         if self.due.is_none() {
             let now = Instant::now();
             self.due = Some(self.last_sent.map_or(now, |sent| now.max(sent + EVERY)));
         }
+    }
+
+    /// Tells whether Redis had not yet written what waits when it was last asked.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled_since.is_some()
     }
 
     /// Drops what waits: a Redis that failed may not have it any more.
@@ -80,8 +92,13 @@ impl Marks {
     ///
     /// # Errors
     /// Redis can't be asked.
-    pub async fn send(&mut self, appender: &Appender) -> Result<u64, StoreError> {
+    pub async fn send(&mut self, appender: &mut Appender) -> Result<u64, StoreError> {
         let now = Instant::now();
+        if self.waiting.is_empty() {
+            self.due = None;
+            self.last_sent = Some(now);
+            return Ok(0);
+        }
         if !self.sender.is_connected() {
             // They go out with the next connection; who needs one sooner sends a duplicate.
             self.due = Some(now + EVERY);
@@ -121,7 +138,7 @@ impl Marks {
     ///
     /// # Errors
     /// Redis can't be asked.
-    pub async fn finish(&mut self, appender: &Appender) -> Result<u64, StoreError> {
+    pub async fn finish(&mut self, appender: &mut Appender) -> Result<u64, StoreError> {
         let mut sent = 0;
         while !self.waiting.is_empty() && self.sender.is_connected() {
             sent += self.send(appender).await?;

@@ -1,7 +1,7 @@
 //! Batches into Redis; comes back when Redis does.
 //!
-//! One writer with one connection is enough for now. Nodes are independent of each other: several
-//! writers, each with its share of the nodes and a queue of its own, need no other order.
+//! There are several, each with its share of the nodes, a queue and connections of its own: nodes are
+//! independent of each other. Rows are written as they come, marks as often as they are published.
 
 use std::mem::discriminant;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum Feedback {
     Recovered(Arc<NodePath>, Option<Mark>),
     /// Redis failed: what it holds must be read again.
     Away,
-    /// Redis serves again, and what was in hand is written.
+    /// Redis serves all writers again, and what was in hand is written.
     Back,
     /// Redis holds less of this node than it once said.
     Broken(Arc<NodePath>),
@@ -51,6 +51,8 @@ pub struct Writer {
     counters: Arc<Counters>,
     backoff: Backoff,
     trouble: Option<StoreError>,
+    /// Who is to be told something of what is committed next.
+    answers: Vec<(Arc<NodePath>, Answer)>,
     /// When to look for Redis again; none while it serves.
     probe_at: Option<Instant>,
     told_refusal: bool,
@@ -77,6 +79,7 @@ impl Writer {
             counters,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             trouble: None,
+            answers: Vec::new(),
             probe_at: None,
             told_refusal: false,
         }
@@ -94,7 +97,14 @@ impl Writer {
             self.write(&mut works).await;
             self.send_due_marks().await;
         }
-        match self.marks.finish(&self.appender).await {
+        let last = async {
+            let outcome = self.appender.commit_all().await?;
+            for (node, mark) in &outcome.marks {
+                self.marks.add(node, *mark, false);
+            }
+            self.marks.finish(&mut self.appender).await
+        };
+        match last.await {
             Ok(sent) => add(&self.counters.marks, sent),
             Err(error) => warn!(%error, "the last marks were not published"),
         }
@@ -137,18 +147,47 @@ impl Writer {
         if self.marks.due().is_none_or(|due| due > Instant::now()) {
             return;
         }
-        match self.marks.send(&self.appender).await {
+        let sent = async {
+            // What waits for a slow disk goes first: more would only make it slower.
+            if !self.marks.is_unsettled() {
+                self.commit().await?;
+            }
+            self.marks.send(&mut self.appender).await
+        };
+        match sent.await {
             Ok(sent) => add(&self.counters.marks, sent),
             Err(error) => self.away(error).await,
         }
+        self.expect_marks();
     }
 
-    /// Writes the samples of a batch, then answers who asked.
+    /// Has the next marks sent when their time comes. Not while Redis is away: the next writing, or
+    /// the next look, tells when it is back.
+    fn expect_marks(&mut self) {
+        let waits = self.appender.has_uncommitted() || !self.answers.is_empty();
+        if waits && self.trouble.is_none() {
+            self.marks.expect();
+        }
+    }
+
+    /// Writes the marks of what is written, and answers who asked.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        let outcome = self.appender.commit(clock::unix_ms()).await?;
+        for (node, mark) in &outcome.marks {
+            self.marks.add(node, *mark, false);
+        }
+        self.refusal(outcome.refusal);
+        for (node, answer) in std::mem::take(&mut self.answers) {
+            self.answer(&node, answer);
+        }
+        Ok(())
+    }
+
+    /// Writes the samples of a batch, then sees to the rest.
     async fn write(&mut self, works: &mut Vec<Work>) {
         let mut entries: Vec<Entry> = Vec::with_capacity(works.len());
         let mut rooms = Vec::with_capacity(works.len());
         let mut recovering = Vec::new();
-        let mut answers = Vec::new();
         let mut forgotten = Vec::new();
         for work in works.drain(..) {
             match work {
@@ -157,31 +196,39 @@ impl Writer {
                     rooms.push(room);
                 }
                 Work::Recover(node) => recovering.push(node),
-                Work::Answer(node, answer) => answers.push((node, answer)),
+                Work::Answer(node, answer) => self.answers.push((node, answer)),
                 Work::Forget(node) => forgotten.push(node),
             }
         }
         if !entries.is_empty() {
-            let outcome = self.write_entries(&entries).await;
+            let outcome = self.write_entries(&mut entries).await;
             self.told(outcome).await;
         }
-        for (node, answer) in answers {
-            self.answer(&node, answer);
-        }
-        for node in forgotten {
-            self.appender.forget(&node);
-        }
+        drop(rooms);
         if !recovering.is_empty() {
             for (node, mark) in self.recover(recovering).await {
                 let _ = self.feedback.send(Feedback::Recovered(node, mark)).await;
             }
         }
+        if !forgotten.is_empty() {
+            self.forget(&forgotten).await;
+        }
+        self.expect_marks();
+    }
+
+    async fn forget(&mut self, nodes: &[Arc<NodePath>]) {
+        if let Err(error) = self.commit().await {
+            self.away(error).await;
+        }
+        for node in nodes {
+            self.appender.forget(node);
+        }
     }
 
     /// Writes until Redis has it all.
-    async fn write_entries(&mut self, entries: &[Entry]) -> Outcome {
+    async fn write_entries(&mut self, entries: &mut Vec<Entry>) -> Outcome {
         loop {
-            match self.appender.write(entries, clock::unix_ms()).await {
+            match self.appender.append(entries, clock::unix_ms()).await {
                 Ok(outcome) => {
                     self.back().await;
                     return outcome;
@@ -197,7 +244,12 @@ impl Writer {
     /// Reads marks until Redis has told them.
     async fn recover(&mut self, nodes: Vec<Arc<NodePath>>) -> Vec<(Arc<NodePath>, Option<Mark>)> {
         loop {
-            match self.appender.marks(&nodes).await {
+            let read = async {
+                // A mark in Redis that is behind what is written would have it sent again.
+                self.commit().await?;
+                self.appender.marks(&nodes).await
+            };
+            match read.await {
                 Ok(marks) => {
                     self.back().await;
                     return nodes.into_iter().zip(marks).collect();
@@ -224,11 +276,7 @@ impl Writer {
         ] {
             add(counter, count);
         }
-        if let Some(refusal) = outcome.refusal
-            && !std::mem::replace(&mut self.told_refusal, true)
-        {
-            warn!(refusal, "redis refuses a row; others are only counted");
-        }
+        self.refusal(outcome.refusal);
         for (node, mark) in &outcome.marks {
             self.marks.add(node, *mark, false);
         }
@@ -237,6 +285,14 @@ impl Writer {
         }
         for node in outcome.excess_nodes {
             let _ = self.feedback.send(Feedback::Excess(node)).await;
+        }
+    }
+
+    fn refusal(&mut self, refusal: Option<String>) {
+        if let Some(refusal) = refusal
+            && !std::mem::replace(&mut self.told_refusal, true)
+        {
+            warn!(refusal, "redis refuses a write; others are only counted");
         }
     }
 
@@ -275,9 +331,10 @@ impl Writer {
         if !same {
             warn!(%error, "redis is away; samples wait with their publishers");
         }
-        self.trouble = Some(error);
+        let served = self.trouble.replace(error).is_none();
         self.probe_at = Some(Instant::now() + self.backoff.next_wait());
-        if self.counters.set_redis_away(true) {
+        if served {
+            self.counters.writer_away();
             let _ = self.feedback.send(Feedback::Away).await;
         }
     }
@@ -287,8 +344,10 @@ impl Writer {
         self.probe_at = None;
         if self.trouble.take().is_some() {
             info!("redis is back");
-            self.counters.set_redis_away(false);
-            let _ = self.feedback.send(Feedback::Back).await;
+            if self.counters.writer_back() {
+                let _ = self.feedback.send(Feedback::Back).await;
+            }
+            self.expect_marks();
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerError,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerError, Value,
 };
 use tokio::sync::Mutex;
 
 use crate::config::StoreConfig;
 use crate::error::StoreError;
+use crate::pipe::Pipe;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Longer than Redis ever stops for a fork or a slow disk, unless something is wrong.
@@ -67,6 +67,12 @@ impl Connection {
             answer_within: wait,
             ..self.another()
         }
+    }
+
+    /// A connection for batches, with the same settings.
+    pub(crate) async fn pipe(&self) -> Result<Pipe, StoreError> {
+        let info = self.client.get_connection_info();
+        Pipe::connect(info, CONNECT_WITHIN, self.answer_within).await
     }
 
     /// Asks Redis whether it serves.
@@ -194,11 +200,14 @@ fn judge_code(command: &str, code: &str, details: &str) -> StoreError {
     }
 }
 
-/// Tells whether `error` is XADD's word that a stream is already past this id. The same text since
+/// Tells what a refusal, as it stands in a reply, means for what was sent.
+pub(crate) fn judge_text(command: &str, refusal: &str) -> StoreError {
+    let (code, details) = refusal.split_once(' ').unwrap_or((refusal, ""));
+    judge_code(command, code, details)
+}
+
+/// Tells whether a refusal is XADD's word that a stream is already past this id. The same text since
 /// streams exist, in Redis 5 to 8 and in Valkey.
-pub(crate) fn is_past(error: &ServerError) -> bool {
-    error.kind() == Some(ServerErrorKind::ResponseError)
-        && error
-            .details()
-            .is_some_and(|text| text.contains("equal or smaller"))
+pub(crate) fn is_past(refusal: &str) -> bool {
+    refusal.starts_with("ERR ") && refusal.contains("equal or smaller")
 }

@@ -1,8 +1,10 @@
 //! Every key that hostbus has in Redis. No other place makes one.
 //!
 //! ```text
-//! hb:{S.N}:raw:<series>    stream      id <ms>-0, one row a sample: field -> shortest decimal text,
-//!                                      `nan` when unknown; the same fields in every row
+//! hb:{S.N}:raw:<series>    stream      id <ms>-0, one row a sample: field -> shortest decimal text.
+//!                                      Only the fields that this host has: those that were ever
+//!                                      known since the writer's start, in the order of the contract,
+//!                                      `nan` when unknown now
 //! hb:{S.N}:<tier>:<series> stream      id <bucket start in ms>-0, one row a bucket of the tier 1m,
 //!                                      10m, 1h: average as the field's own name, `<field>_min`,
 //!                                      `<field>_max`, and `n`, the rows that it was made from
@@ -11,9 +13,10 @@
 //!                                      1h: <block start in ms> -> the rows of a block, column by
 //!                                      column
 //! hb:{S.N}:late:<series>   sorted set  rows that came too late for the stream, by ms; a member is
-//!                                      the text `<ms> <field> <value> <field> <value> ...`
-//! hb:{S.N}:last            string      the sample written last, as JSON; expires after three
-//!                                      intervals, but not before five minutes
+//!                                      the text `<ms> <field> <value> <field> <value> ...` of
+//!                                      what is known
+//! hb:{S.N}:last            string      the sample written last, as JSON, at most one a second;
+//!                                      expires after three intervals, but not before five minutes
 //! hb:{S.N}:info            hash        the inventory, one field each; a collector's state stands in
 //!                                      `collector.<name>`; `status` online or offline;
 //!                                      `committed_boot`, `committed_seq`: the mark;
@@ -62,6 +65,11 @@ pub mod info {
 pub(crate) fn late_of(raw: &str) -> Option<String> {
     let (prefix, series) = raw.split_once("}:raw:")?;
     Some(format!("{prefix}}}:late:{series}"))
+}
+
+/// The series whose stream is `raw`.
+pub(crate) fn series_of(raw: &str) -> Option<&str> {
+    Some(raw.split_once("}:raw:")?.1)
 }
 
 /// The keys of one node.
@@ -150,6 +158,7 @@ mod tests {
             late_of(&keys.raw("filesystem:/}:raw:")),
             Some(keys.late("filesystem:/}:raw:"))
         );
+        assert_eq!(series_of(&keys.raw("filesystem:/")), Some("filesystem:/"));
         assert_eq!(keys.last(), "hb:{home.web1}:last");
         assert_eq!(keys.info(), "hb:{home.web1}:info");
         assert_eq!(keys.series(), "hb:{home.web1}:series");

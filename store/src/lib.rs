@@ -7,6 +7,7 @@
 //! | [`facts`] | what Redis says of itself |
 //! | [`keys`] | every key, and what stands behind it |
 //! | [`tier`] | the resolutions in which a series is kept |
+//! | [`rollup`] | summing up: many rows become the one row of their bucket |
 //! | [`mark`] | the committed mark of a node |
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
@@ -30,12 +31,17 @@ pub mod facts;
 pub mod keys;
 pub mod mark;
 pub mod read;
+pub mod rollup;
 pub mod row;
 pub mod scan;
 pub mod server;
 pub mod tier;
 
 mod late;
+mod latest;
+mod minute;
+mod pipe;
+mod resp;
 mod streams;
 
 pub use append::Appender;

@@ -6,8 +6,7 @@
 //! a value           a decimal number, or `nan` when unknown
 //! ```
 
-use hostbus_wire::Value;
-use redis::{Cmd, RedisWrite, Value as Reply};
+use redis::Value as Reply;
 
 /// The text of a value that nobody knows.
 pub const UNKNOWN: &str = "nan";
@@ -28,14 +27,6 @@ pub struct Point {
     pub at_ms: u64,
     /// The value; `None` is unknown.
     pub value: Option<f64>,
-}
-
-/// Adds a value to a command, as text.
-pub(crate) fn write_value(command: &mut Cmd, value: Option<Value>) {
-    match value {
-        Some(value) => command.write_arg_fmt(value),
-        None => command.write_arg(UNKNOWN.as_bytes()),
-    }
 }
 
 /// The member that keeps a row among the late ones.

@@ -1,12 +1,14 @@
-//! CBOR in and out: the only place that knows the CBOR library.
+//! CBOR in and out: the only place that knows the CBOR library, and the reader of our own for samples.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::cbor::Reader;
 use crate::guard::{self, Violation};
+use crate::sample::Sample;
 use crate::sample::error::SampleError;
 use crate::scalar::Json;
 
@@ -60,6 +62,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
             other => other.to_string(),
         };
         DecodeError::Unexpected { message }
+    })
+}
+
+/// Reads a sample that has passed the [guard], without the checks of its own.
+pub(crate) fn decode_sample(bytes: &[u8]) -> Result<Sample, DecodeError> {
+    guard::check(bytes)?;
+    Sample::deserialize(&mut Reader::new(bytes)).map_err(|mistake| DecodeError::Unexpected {
+        message: mistake.to_string(),
     })
 }
 

@@ -9,6 +9,7 @@
 //! | [`role`] | what clients are on the bus |
 //! | [`access`] | what one identity may publish, subscribe to and receive |
 //! | [`number`] | how numbers travel: rounding, the shortest float, the shortest decimal text |
+//! | [`decimal`] | that text, written without allocation |
 //! | [`sample`] | `metrics`: the sample, its sections and their series |
 //! | [`field`] | the description of a field: unit, kind, decimals, meaning |
 //! | [`status`], [`info`], [`event`], [`details`] | the other payloads a publisher writes |
@@ -24,6 +25,7 @@ pub mod alert;
 pub mod codec;
 pub mod committed;
 pub mod control;
+pub mod decimal;
 pub mod details;
 pub mod event;
 pub mod field;
@@ -40,11 +42,13 @@ pub mod status;
 pub mod table;
 pub mod topic;
 
+mod cbor;
 mod scalar;
 mod section;
 
 pub use access::{Access, Coverage};
 pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use decimal::Decimal;
 pub use field::{Field, FieldKind, Unit};
 pub use ids::{IdError, Name, NodeId, NodePath, SiteId};
 pub use number::Value;

@@ -56,7 +56,8 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
         ..Config::default()
     };
     let root = TopicRoot::default();
-    let (queue, mut works) = queue::queue(QUEUE_BYTES);
+    let (queue, mut ends) = queue::queue(QUEUE_BYTES, 1);
+    let works = &mut ends[0];
     let (descriptions, _descriptions) = mpsc::channel(1);
     let (events, _events) = mpsc::channel(1);
     let counters = Arc::new(Counters::default());
@@ -79,12 +80,12 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
         })
         .collect();
 
-    counters.set_redis_away(true);
+    counters.writer_away();
     intake.feedback(Feedback::Away);
     for publisher in &publishers {
         intake.event(publisher.message(&root, BACKLOG));
     }
-    counters.set_redis_away(false);
+    assert!(counters.writer_back());
     intake.feedback(Feedback::Back);
 
     let (mut most_at_once, mut sent) = (0, 0);

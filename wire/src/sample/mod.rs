@@ -143,7 +143,7 @@ impl Sample {
     /// # Errors
     /// The bytes break a limit of the contract, are no CBOR, or are no sample.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let sample: Self = codec::decode(bytes)?;
+        let sample = codec::decode_sample(bytes)?;
         sample.check()?;
         Ok(sample)
     }
@@ -314,11 +314,25 @@ impl Sample {
     }
 }
 
+const FEW: usize = 16;
+
 fn distinct<'n>(
     section: &'static str,
     names: impl ExactSizeIterator<Item = &'n Name>,
 ) -> Result<(), SampleError> {
     if names.len() < 2 {
+        return Ok(());
+    }
+    // Few names are compared faster than they are hashed.
+    if names.len() <= FEW {
+        let mut earlier = [""; FEW];
+        for (place, name) in names.enumerate() {
+            if earlier[..place].contains(&name.as_str()) {
+                let name = name.clone();
+                return Err(SampleError::Duplicate { section, name });
+            }
+            earlier[place] = name.as_str();
+        }
         return Ok(());
     }
     let mut seen = HashSet::with_capacity(names.len());
