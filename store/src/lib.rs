@@ -12,6 +12,7 @@
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
 //! | [`batch`] | samples to be written, and what became of them |
+//! | [`block`] | a packed block of rows, both ways |
 //! | [`append`] | writing samples: rows first, then the mark |
 //! | [`describe`] | writing what is no time series: inventory, status, events, fields |
 //! | [`read`] | nodes, series and rows, read back |
@@ -22,6 +23,7 @@
 
 pub mod append;
 pub mod batch;
+pub mod block;
 pub mod chain;
 pub mod config;
 pub mod connection;
@@ -42,6 +44,7 @@ mod streams;
 
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
+pub use block::{Block, BlockError};
 pub use chain::Step;
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
