@@ -35,6 +35,7 @@ mod cursor;
 use thiserror::Error;
 
 use self::cursor::Cursor;
+use crate::frame::Frame;
 use crate::row::Row;
 
 const VERSION: u8 = 1;
@@ -51,17 +52,6 @@ pub struct Block {
     pub fields: Vec<String>,
     /// The rows by time; each has a value for every field.
     pub rows: Vec<Row>,
-}
-
-/// The same, column by column.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Columns {
-    /// The names of the fields.
-    pub fields: Vec<String>,
-    /// The time of each row in milliseconds since 1970-01-01 UTC, ascending.
-    pub times_ms: Vec<u64>,
-    /// For each field its values, one a row; NaN is unknown.
-    pub values: Vec<Vec<f64>>,
 }
 
 /// Why bytes are no block.
@@ -144,29 +134,18 @@ fn length_u16(length: usize) -> [u8; 2] {
 /// # Errors
 /// The bytes are no block, or too large a one.
 pub fn decode(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Block, BlockError> {
-    let columns = decode_columns(bytes, wanted)?;
-    let rows = columns.times_ms.iter().enumerate().map(|(row, at_ms)| {
-        let values = columns.values.iter().map(|column| known(column[row]));
-        Row {
-            at_ms: *at_ms,
-            values: values.collect(),
-        }
-    });
+    let frame = decode_columns(bytes, wanted)?;
     Ok(Block {
-        rows: rows.collect(),
-        fields: columns.fields,
+        fields: frame.fields.clone(),
+        rows: frame.into_rows(),
     })
-}
-
-fn known(value: f64) -> Option<f64> {
-    (!value.is_nan()).then_some(value)
 }
 
 /// The same as [`decode`], column by column.
 ///
 /// # Errors
 /// The bytes are no block, or too large a one.
-pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Columns, BlockError> {
+pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Frame, BlockError> {
     let mut cursor = Cursor(bytes);
     let version = cursor.u8()?;
     if version != VERSION {
@@ -206,7 +185,7 @@ pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Columns, 
     for (name, column) in &packed {
         values.push(column::unpack(column, rows).ok_or_else(|| broken(name))?);
     }
-    Ok(Columns {
+    Ok(Frame {
         fields: packed.iter().map(|(name, _)| (*name).to_owned()).collect(),
         times_ms,
         values,

@@ -5,6 +5,7 @@
 //! | [`config`] | the `[redis]` section |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
 //! | [`facts`] | what Redis says of itself |
+//! | [`frame`] | rows of one series, column by column |
 //! | [`keys`] | every key, and what stands behind it |
 //! | [`tier`] | the resolutions in which a series is kept |
 //! | [`rollup`] | summing up: many rows become the one row of their bucket |
@@ -30,6 +31,7 @@ pub mod connection;
 pub mod describe;
 pub mod error;
 pub mod facts;
+pub mod frame;
 pub mod keys;
 pub mod mark;
 pub mod read;
@@ -51,9 +53,10 @@ pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
 pub use facts::Facts;
+pub use frame::Frame;
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};
 pub use row::{Point, Row};
-pub use scan::{Page, Scan};
+pub use scan::{FramePage, Page, Scan};
 pub use server::{PrivateServer, ServerError};
 pub use tier::Tier;

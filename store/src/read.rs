@@ -14,7 +14,8 @@ use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
 use crate::mark::Mark;
 use crate::row::{Point, Row, bytes, items, text};
-use crate::scan::Scan;
+use crate::scan::{Scan, Wanted};
+use crate::tier::Tier;
 
 /// How many nodes are asked for in one pipeline.
 const NODES_AT_ONCE: usize = 500;
@@ -48,6 +49,8 @@ pub struct Range {
     pub rows: Vec<Row>,
     /// Rows in Redis that can't be read.
     pub malformed: u64,
+    /// Packed blocks in Redis that can't be read.
+    pub broken_blocks: u64,
     /// There are more rows than were asked for.
     pub more: bool,
 }
@@ -207,16 +210,33 @@ impl Reader {
         Ok(described.collect())
     }
 
-    /// Reads a series from `from_ms` to `to_ms`, both included, page by page.
+    /// Reads the rows of a series as they came from `from_ms` to `to_ms`, both included, page by page.
     #[must_use]
     pub fn scan(&self, node: &NodePath, series: &str, from_ms: u64, to_ms: u64) -> Scan {
-        Scan::new(
-            self.connection.clone(),
-            &NodeKeys::new(node),
-            series,
+        self.scan_tier(node, series, Tier::Raw, None, from_ms, to_ms)
+    }
+
+    /// Reads one tier of a series from `from_ms` to `to_ms`, both included, page by page: the fields
+    /// `fields`, or all of them.
+    #[must_use]
+    pub fn scan_tier(
+        &self,
+        node: &NodePath,
+        series: &str,
+        tier: Tier,
+        fields: Option<&[&str]>,
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Scan {
+        let fields = fields.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let wanted = Wanted {
+            tier,
+            fields,
             from_ms,
             to_ms,
-        )
+        };
+        let keys = NodeKeys::new(node);
+        Scan::new(self.connection.clone(), &keys, series, wanted)
     }
 
     /// At most `limit` rows of a series from `from_ms` to `to_ms`, both included, the oldest first.
@@ -235,6 +255,7 @@ impl Reader {
         let mut range = Range::default();
         while let Some(page) = scan.next_page().await? {
             range.malformed += page.malformed;
+            range.broken_blocks += page.broken_blocks;
             range.rows.extend(page.rows);
             if range.rows.len() > limit {
                 range.rows.truncate(limit);

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 
 use super::*;
+use crate::frame::known;
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("field_{number}")).collect()
