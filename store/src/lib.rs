@@ -2,8 +2,10 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`chart`] | series over a range, in no more points than asked for |
 //! | [`config`] | the `[redis]` section |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
+//! | [`events`] | events and the log of alerts, read back |
 //! | [`facts`] | what Redis says of itself |
 //! | [`frame`] | rows of one series, column by column |
 //! | [`keys`] | every key, and what stands behind it |
@@ -26,10 +28,12 @@ pub mod append;
 pub mod batch;
 pub mod block;
 pub mod chain;
+pub mod chart;
 pub mod config;
 pub mod connection;
 pub mod describe;
 pub mod error;
+pub mod events;
 pub mod facts;
 pub mod frame;
 pub mod keys;
@@ -48,10 +52,12 @@ pub use append::Appender;
 pub use batch::{Entry, Outcome};
 pub use block::{Block, BlockError};
 pub use chain::Step;
+pub use chart::{Chart, ChartQuery, Curve, Line};
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
+pub use events::{Log, Order, Record, Records};
 pub use facts::Facts;
 pub use frame::Frame;
 pub use mark::Mark;

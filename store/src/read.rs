@@ -82,6 +82,10 @@ impl Reader {
         })
     }
 
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// All nodes, the one heard of last first.
     ///
     /// # Errors
