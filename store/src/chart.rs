@@ -1,6 +1,6 @@
 //! Charts: one or many series over a range, in no more points than asked for.
 //!
-//! The tier is the coarsest that still gives a row a point; what it does not have yet, because its
+//! The tier is the one read the quickest of those that give about a row a point; what it does not have yet, because its
 //! newest bucket is open, is summed up from the finer tiers, and what it has no longer is taken from
 //! the coarser ones. All series are read together, a few round trips in all.
 
@@ -96,7 +96,7 @@ impl Reader {
         let points = query.points.clamp(1, MAX_POINTS);
         let tier = query
             .tier
-            .unwrap_or_else(|| grid::fitting(query.from_ms, to_ms, points));
+            .unwrap_or_else(|| grid::fitting(query.from_ms, to_ms, points, self.retention()));
         let grid = Grid::new(query.from_ms, to_ms, points, tier);
         let mut charts = Vec::with_capacity(query.lines.len());
         for lines in query.lines.chunks(SERIES_AT_ONCE) {

@@ -8,7 +8,7 @@ use hostbus_wire::status::Status;
 use hostbus_wire::{NodePath, Sample};
 use redis::{Pipeline, Value};
 
-use crate::config::StoreConfig;
+use crate::config::{Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
@@ -24,6 +24,8 @@ const NODES_AT_ONCE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct Reader {
     connection: Connection,
+    /// How long rows are kept, as far as this side knows: it helps to choose a tier, no more.
+    retention: Retention,
 }
 
 /// A node as the list of nodes shows it.
@@ -79,11 +81,16 @@ impl Reader {
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         Ok(Self {
             connection: Connection::open(config)?,
+            retention: config.retention.clone(),
         })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.retention
     }
 
     /// All nodes, the one heard of last first.

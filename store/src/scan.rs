@@ -48,10 +48,20 @@ pub struct Scan {
     from_ms: Option<u64>,
     to_ms: u64,
     columns: Columns,
-    /// The starts of the blocks, ascending, when the range has too many to ask for each.
-    listed: Option<Vec<u64>>,
+    listing: Listing,
     /// How many listed blocks the next page asks for.
     blocks: usize,
+}
+
+/// How the blocks of the range are found.
+#[derive(Debug)]
+enum Listing {
+    /// They are few: each is asked for.
+    None,
+    /// They are to be listed first.
+    Due,
+    /// Their starts, ascending.
+    Done(Vec<u64>),
 }
 
 /// Some rows in the order of time. A row has a value for each field that was known when it was
@@ -83,6 +93,8 @@ struct Look {
     from_ms: u64,
     until_ms: u64,
     blocks: Vec<u64>,
+    /// How many replies it gets.
+    commands: usize,
 }
 
 impl Scan {
@@ -109,7 +121,7 @@ impl Scan {
             from_ms: (from_ms <= to_ms).then_some(from_ms),
             to_ms,
             columns: Columns::of(fields),
-            listed: (!few).then(Vec::new),
+            listing: if few { Listing::None } else { Listing::Due },
             blocks: FIRST_BLOCKS,
         }
     }
@@ -151,12 +163,21 @@ impl Scan {
         let from_ms = self.from_ms?;
         let first = self.tier.block(from_ms);
         let mut until_ms = self.to_ms;
-        let blocks: Vec<u64> = match &self.listed {
-            None => (0..FEW_BLOCKS)
+        let blocks: Vec<u64> = match &self.listing {
+            Listing::Due => {
+                pipeline.cmd("HKEYS").arg(&self.packed);
+                return Some(Look {
+                    from_ms,
+                    until_ms,
+                    blocks: Vec::new(),
+                    commands: 1,
+                });
+            }
+            Listing::None => (0..FEW_BLOCKS)
                 .map_while(|block| first.checked_add(block * self.tier.block_ms()))
                 .take_while(|start| *start <= until_ms)
                 .collect(),
-            Some(listed) => {
+            Listing::Done(listed) => {
                 let rest = &listed[listed.partition_point(|start| *start < first)..];
                 if let Some(next) = rest.get(self.blocks) {
                     until_ms = until_ms.min(next - 1);
@@ -165,6 +186,7 @@ impl Scan {
                 asked.take_while(|start| *start <= until_ms).collect()
             }
         };
+        let commands = pipeline.len();
         pipeline.cmd("MULTI");
         pipeline
             .cmd("XRANGE")
@@ -183,7 +205,7 @@ impl Scan {
                 .arg(0)
                 .arg(PAGE_ROWS);
         }
-        if self.listed.is_some() {
+        if matches!(self.listing, Listing::Done(_)) {
             pipeline.cmd("HKEYS").arg(&self.packed);
         }
         if !blocks.is_empty() {
@@ -194,18 +216,17 @@ impl Scan {
             from_ms,
             until_ms,
             blocks,
+            commands: pipeline.len() - commands,
         })
     }
 
-    /// How many commands the look has.
-    fn commands(&self, look: &Look) -> usize {
-        3 + usize::from(self.late.is_some())
-            + usize::from(self.listed.is_some())
-            + usize::from(!look.blocks.is_empty())
-    }
-
-    /// Reads the replies to a look. `None`: blocks have come that it did not ask for; ask again.
+    /// Reads the replies to a look. `None`: there are blocks that it did not ask for; ask again.
     fn take(&mut self, look: &Look, replies: &[Value]) -> Result<Option<FramePage>, StoreError> {
+        if let (Listing::Due, [reply]) = (&self.listing, replies) {
+            let starts = items(reply).ok_or_else(|| StoreError::reply("HKEYS"))?;
+            self.listing = Listing::Done(self.starts(starts));
+            return Ok(None);
+        }
         let mut replies = results(replies)?.iter();
         let mut next = || {
             let reply = replies.next().and_then(items);
@@ -213,14 +234,14 @@ impl Scan {
         };
         let stream = next()?;
         let late = if self.late.is_some() { next()? } else { &[] };
-        if self.listed.is_some() {
+        if matches!(self.listing, Listing::Done(_)) {
             let listed = self.starts(next()?);
             let first = self.tier.block(look.from_ms);
             let mut within = listed
                 .iter()
                 .filter(|start| (first..=look.until_ms).contains(start));
             let missed = within.any(|start| look.blocks.binary_search(start).is_err());
-            self.listed = Some(listed);
+            self.listing = Listing::Done(listed);
             if missed {
                 return Ok(None);
             }
@@ -341,9 +362,8 @@ pub(crate) async fn next_frames(scans: &mut [Scan]) -> Result<Vec<Option<FramePa
         let mut replies = replies.as_slice();
         waiting.clear();
         for (scan, look) in looks {
-            let commands = scans[scan].commands(&look);
             let (own, others) = replies
-                .split_at_checked(commands)
+                .split_at_checked(look.commands)
                 .ok_or_else(|| StoreError::reply("a range"))?;
             replies = others;
             pages[scan] = scans[scan].take(&look, own)?;

@@ -303,7 +303,7 @@ async fn what_a_tier_has_no_longer_is_drawn_from_the_coarser_ones() {
         .await
         .unwrap()
         .remove(0);
-    assert_eq!(old.tier, Tier::Minute);
+    assert_eq!(old.tier, Tier::Raw);
     assert!(old.times_ms.len() <= 300);
     assert!(old.curves[0].values.iter().all(Option::is_some));
     // Where rows are there, but none in the range, nothing is made up.

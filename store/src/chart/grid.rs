@@ -1,5 +1,6 @@
 //! The points of a chart on the axis of time. No I/O.
 
+use crate::config::Retention;
 use crate::tier::Tier;
 
 /// Equal spans of time, each beginning at a multiple of its length.
@@ -15,16 +16,40 @@ pub(super) struct Grid {
     pub(super) asked: usize,
 }
 
-/// The coarsest tier that has about a row a point: four fifths of the points are enough, as the
-/// next finer tier has ten times the rows to be read.
-pub(super) fn fitting(from_ms: u64, to_ms: u64, points: usize) -> Tier {
+/// How many packed values are read in the time of one that stands as text.
+const PACKED_A_TEXT: u64 = 20;
+/// How far apart rows as they came are taken to be, in seconds.
+const RAW_SECONDS: u64 = 10;
+
+/// The tier that is read the quickest, of those that have about a row a point and are kept long
+/// enough: a fine one that is packed may be quicker than a coarse one in a stream. Four fifths of
+/// the points are enough, as the next finer tier has many times the rows.
+pub(super) fn fitting(from_ms: u64, to_ms: u64, points: usize, retention: &Retention) -> Tier {
     let step_ms = step(from_ms, to_ms, points);
-    let rollups = Tier::ROLLUPS.into_iter().rev();
-    let fits = |tier: &Tier| {
+    let range_seconds = (to_ms - from_ms) / 1_000;
+    let is_fine = |tier: &Tier| {
         tier.span_ms()
-            .is_some_and(|span| span <= step_ms + step_ms / 4)
+            .is_none_or(|span| span <= step_ms + step_ms / 4)
     };
-    rollups.into_iter().find(fits).unwrap_or(Tier::Raw)
+    let lasts = |tier: &Tier| {
+        let kept = retention.of(*tier).seconds;
+        kept > 0 && kept >= range_seconds
+    };
+    let cost = |tier: &Tier| {
+        let kept = retention.of(*tier);
+        let stream = kept
+            .stream_seconds
+            .unwrap_or(kept.seconds)
+            .min(range_seconds);
+        let values_a_row = if *tier == Tier::Raw { 1 } else { 3 };
+        let row_seconds = tier.span_ms().map_or(RAW_SECONDS, |span| span / 1_000);
+        (stream + (range_seconds - stream) / PACKED_A_TEXT) * values_a_row / row_seconds
+    };
+    let fine = Tier::ALL.into_iter().rev().filter(is_fine);
+    let quickest = fine.clone().filter(lasts).min_by_key(cost);
+    // What none of them has, a coarser one may have.
+    let coarsest = || fine.clone().find(|tier| retention.of(*tier).seconds > 0);
+    quickest.or_else(coarsest).unwrap_or(Tier::Raw)
 }
 
 /// How far apart points are at least.
@@ -90,16 +115,25 @@ mod tests {
     const DAY: u64 = 1_440 * MINUTE;
 
     #[test]
-    fn the_tier_has_a_row_a_point() {
+    fn the_tier_has_a_row_a_point_and_is_read_quickly() {
+        let retention = Retention::default();
         let check = |range_ms: u64, points: usize, expected: Tier| {
-            assert_eq!(fitting(DAY, DAY + range_ms, points), expected, "{range_ms}");
+            let tier = fitting(DAY, DAY + range_ms, points, &retention);
+            assert_eq!(tier, expected, "{range_ms} {points}");
         };
         check(60 * MINUTE, 1_000, Tier::Raw);
-        check(DAY, 1_000, Tier::Minute);
+        // Packed rows are quicker than a stream of minutes.
+        check(DAY, 1_000, Tier::Raw);
         check(7 * DAY, 1_000, Tier::TenMinutes);
         check(400 * DAY, 1_000, Tier::Hour);
+        check(2_000 * DAY, 1_000, Tier::Hour);
         check(60 * MINUTE, 1, Tier::Hour);
         check(0, 10, Tier::Raw);
+        let mut other = retention.clone();
+        other.raw.stream_seconds = None;
+        assert_eq!(fitting(0, DAY, 1_000, &other), Tier::Minute);
+        other.minute.seconds = 0;
+        assert_eq!(fitting(0, DAY, 1_000, &other), Tier::Raw);
     }
 
     proptest! {
