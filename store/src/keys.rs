@@ -25,6 +25,7 @@
 //! hb:{S.N}:events          stream      ts, kind, severity, message, details (JSON); about 1,000
 //! hb:nodes                 sorted set  S.N by ms of the last sample's arrival
 //! hb:events                stream      the events of all nodes, with `node`; about 10,000
+//! hb:alerts:log            stream      the transitions of alerts
 //! hb:fields                hash        cpu.usage_percent -> `<unit> <meaning>`
 //! ```
 //! `S.N` is site and node. The braces make it the hash tag: all keys of a node share one slot of a
@@ -39,6 +40,8 @@ use crate::tier::Tier;
 pub const NODES: &str = "hb:nodes";
 /// The events of all nodes.
 pub const EVENTS: &str = "hb:events";
+/// The transitions of alerts.
+pub const ALERTS: &str = "hb:alerts:log";
 /// Unit and meaning of each field.
 pub const FIELDS: &str = "hb:fields";
 

@@ -2,9 +2,12 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`chart`] | series over a range, in no more points than asked for |
 //! | [`config`] | the `[redis]` section |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
+//! | [`events`] | events and the log of alerts, read back |
 //! | [`facts`] | what Redis says of itself |
+//! | [`frame`] | rows of one series, column by column |
 //! | [`keys`] | every key, and what stands behind it |
 //! | [`tier`] | the resolutions in which a series is kept |
 //! | [`rollup`] | summing up: many rows become the one row of their bucket |
@@ -12,6 +15,7 @@
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
 //! | [`batch`] | samples to be written, and what became of them |
+//! | [`block`] | a packed block of rows, both ways |
 //! | [`append`] | writing samples: rows first, then the mark |
 //! | [`describe`] | writing what is no time series: inventory, status, events, fields |
 //! | [`read`] | nodes, series and rows, read back |
@@ -22,12 +26,16 @@
 
 pub mod append;
 pub mod batch;
+pub mod block;
 pub mod chain;
+pub mod chart;
 pub mod config;
 pub mod connection;
 pub mod describe;
 pub mod error;
+pub mod events;
 pub mod facts;
+pub mod frame;
 pub mod keys;
 pub mod mark;
 pub mod read;
@@ -46,15 +54,19 @@ mod streams;
 
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
+pub use block::{Block, BlockError};
 pub use chain::Step;
+pub use chart::{Chart, ChartQuery, Curve, Line};
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
+pub use events::{Log, Order, Record, Records};
 pub use facts::Facts;
+pub use frame::Frame;
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};
 pub use row::{Point, Row};
-pub use scan::{Page, Scan};
+pub use scan::{FramePage, Page, Scan};
 pub use server::{PrivateServer, ServerError};
 pub use tier::Tier;

@@ -8,13 +8,14 @@ use hostbus_wire::status::Status;
 use hostbus_wire::{NodePath, Sample};
 use redis::{Pipeline, Value};
 
-use crate::config::StoreConfig;
+use crate::config::{Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
 use crate::mark::Mark;
 use crate::row::{Point, Row, bytes, items, text};
-use crate::scan::Scan;
+use crate::scan::{Scan, Wanted};
+use crate::tier::Tier;
 
 /// How many nodes are asked for in one pipeline.
 const NODES_AT_ONCE: usize = 500;
@@ -23,6 +24,8 @@ const NODES_AT_ONCE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct Reader {
     connection: Connection,
+    /// How long rows are kept, as far as this side knows: it helps to choose a tier, no more.
+    retention: Retention,
 }
 
 /// A node as the list of nodes shows it.
@@ -48,6 +51,8 @@ pub struct Range {
     pub rows: Vec<Row>,
     /// Rows in Redis that can't be read.
     pub malformed: u64,
+    /// Packed blocks in Redis that can't be read.
+    pub broken_blocks: u64,
     /// There are more rows than were asked for.
     pub more: bool,
 }
@@ -76,7 +81,16 @@ impl Reader {
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         Ok(Self {
             connection: Connection::open(config)?,
+            retention: config.retention.clone(),
         })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.retention
     }
 
     /// All nodes, the one heard of last first.
@@ -207,16 +221,33 @@ impl Reader {
         Ok(described.collect())
     }
 
-    /// Reads a series from `from_ms` to `to_ms`, both included, page by page.
+    /// Reads the rows of a series as they came from `from_ms` to `to_ms`, both included, page by page.
     #[must_use]
     pub fn scan(&self, node: &NodePath, series: &str, from_ms: u64, to_ms: u64) -> Scan {
-        Scan::new(
-            self.connection.clone(),
-            &NodeKeys::new(node),
-            series,
+        self.scan_tier(node, series, Tier::Raw, None, from_ms, to_ms)
+    }
+
+    /// Reads one tier of a series from `from_ms` to `to_ms`, both included, page by page: the fields
+    /// `fields`, or all of them.
+    #[must_use]
+    pub fn scan_tier(
+        &self,
+        node: &NodePath,
+        series: &str,
+        tier: Tier,
+        fields: Option<&[&str]>,
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Scan {
+        let fields = fields.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let wanted = Wanted {
+            tier,
+            fields,
             from_ms,
             to_ms,
-        )
+        };
+        let keys = NodeKeys::new(node);
+        Scan::new(self.connection.clone(), &keys, series, wanted)
     }
 
     /// At most `limit` rows of a series from `from_ms` to `to_ms`, both included, the oldest first.
@@ -235,6 +266,7 @@ impl Reader {
         let mut range = Range::default();
         while let Some(page) = scan.next_page().await? {
             range.malformed += page.malformed;
+            range.broken_blocks += page.broken_blocks;
             range.rows.extend(page.rows);
             if range.rows.len() > limit {
                 range.rows.truncate(limit);

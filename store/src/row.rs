@@ -44,12 +44,27 @@ pub(crate) fn late_member<'f>(at_ms: u64, fields: impl Iterator<Item = &'f [u8]>
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub(crate) names: Vec<String>,
+    /// Only these are read; all when absent.
+    wanted: Option<Vec<String>>,
 }
 
 /// More fields than any series of the contract has rows of; a stream with more is somebody else's.
 const MAX_COLUMNS: usize = 8192;
 
 impl Columns {
+    /// Only the fields `wanted`, or all of them.
+    pub(crate) fn of(wanted: Option<Vec<String>>) -> Self {
+        Self {
+            names: Vec::new(),
+            wanted,
+        }
+    }
+
+    /// The fields that are read; all when absent.
+    pub(crate) fn wanted(&self) -> Option<&[String]> {
+        self.wanted.as_deref()
+    }
+
     /// Reads one entry of XRANGE. `None`: it is no row of ours.
     pub(crate) fn stream_row(&mut self, entry: &Reply) -> Option<Row> {
         let Reply::Array(entry) = entry else {
@@ -76,7 +91,10 @@ impl Columns {
         }
         let mut parsed = Vec::with_capacity(fields.len() / 2);
         for pair in fields.chunks_exact(2) {
-            parsed.push((pair[0], value(pair[1])?));
+            let wanted = self.wanted.as_ref();
+            if wanted.is_none_or(|wanted| wanted.iter().any(|name| name == pair[0])) {
+                parsed.push((pair[0], value(pair[1])?));
+            }
         }
         let mut values = vec![None; self.names.len()];
         for (position, (name, value)) in parsed.into_iter().enumerate() {
@@ -188,6 +206,16 @@ mod tests {
             .unwrap();
         assert_eq!(row.values, [None, Some(3.0), Some(4.0)]);
         assert_eq!(columns.names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_field_that_nobody_wants_is_passed_over() {
+        let mut columns = Columns::of(Some(vec!["b".to_owned(), "d".to_owned()]));
+        let row = columns.stream_row(&entry("1-0", &["a", "x", "b", "3"]));
+        assert_eq!(row.unwrap().values, [Some(3.0)]);
+        let row = columns.stream_row(&entry("2-0", &["a", "1"])).unwrap();
+        assert_eq!(row.values, [None]);
+        assert_eq!(columns.names, ["b"]);
     }
 
     #[test]
