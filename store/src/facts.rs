@@ -1,4 +1,4 @@
-//! What Redis says of itself: version, persistence, eviction, memory, time.
+//! What Redis says of itself: version, persistence, eviction, memory, role, time.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,18 @@ pub struct Facts {
     pub version: String,
     /// Whether it keeps an append-only file.
     pub append_only: bool,
+    /// How often it syncs that file: `always`, `everysec`, `no`; `None` when we may not ask.
+    pub append_fsync: Option<String>,
+    /// Its last write to its disk failed.
+    pub disk_failed: bool,
     /// What it does when its memory is full; `noeviction` keeps everything.
     pub maxmemory_policy: String,
+    /// The memory it may use, in bytes; 0 for no limit.
+    pub maxmemory_bytes: u64,
     /// The memory it uses, in bytes.
     pub used_memory_bytes: u64,
+    /// It follows another server, and takes no writes.
+    pub is_replica: bool,
     /// Its clock, in milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
     /// Its process id.
@@ -42,7 +50,19 @@ impl Facts {
         };
         let info = text(info).ok_or_else(|| StoreError::reply("INFO"))?;
         let time_ms = milliseconds(time).ok_or_else(|| StoreError::reply("TIME"))?;
-        Self::parse(info, time_ms).ok_or_else(|| StoreError::reply("INFO"))
+        let facts = Self::parse(info, time_ms).ok_or_else(|| StoreError::reply("INFO"))?;
+        // A user of few rights may not ask this, and a server of somebody else may not know it.
+        let mut query = redis::cmd("CONFIG");
+        query.arg("GET").arg("appendfsync");
+        let append_fsync = match connection.command(&query).await {
+            Ok(reply) => append_fsync(&reply),
+            Err(StoreError::Denied { .. } | StoreError::Refused { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            append_fsync,
+            ..facts
+        })
     }
 
     fn parse(info: &str, time_ms: u64) -> Option<Self> {
@@ -50,11 +70,16 @@ impl Facts {
             .lines()
             .filter_map(|line| line.trim_end().split_once(':'))
             .collect();
+        let is = |name: &str, value: &str| entries.get(name).is_some_and(|has| *has == value);
         Some(Self {
             version: (*entries.get("redis_version")?).to_owned(),
             append_only: *entries.get("aof_enabled")? == "1",
+            append_fsync: None,
+            disk_failed: is("aof_last_write_status", "err") || is("rdb_last_bgsave_status", "err"),
             maxmemory_policy: (*entries.get("maxmemory_policy")?).to_owned(),
+            maxmemory_bytes: entries.get("maxmemory")?.parse().ok()?,
             used_memory_bytes: entries.get("used_memory")?.parse().ok()?,
+            is_replica: is("role", "slave"),
             time_ms,
             process: entries.get("process_id")?.parse().ok()?,
         })
@@ -80,23 +105,46 @@ fn milliseconds(reply: &Value) -> Option<u64> {
     Some(number(seconds)? * 1000 + number(micros)? / 1000)
 }
 
+/// The value in the reply of CONFIG GET.
+fn append_fsync(reply: &Value) -> Option<String> {
+    let [_, value] = items(reply)? else {
+        return None;
+    };
+    text(value).map(str::to_owned)
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nprocess_id:42\r\n\
-        # Memory\r\nused_memory:1048576\r\nmaxmemory_policy:noeviction\r\n\
-        # Persistence\r\naof_enabled:1\r\n";
+        # Memory\r\nused_memory:1048576\r\nmaxmemory:2097152\r\nmaxmemory_policy:noeviction\r\n\
+        # Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\n\
+        # Replication\r\nrole:master\r\n";
+
+    /// Those of a Redis with which all is well.
+    pub(crate) fn facts() -> Facts {
+        Facts::parse(INFO, 7).unwrap()
+    }
 
     #[test]
     fn the_facts_are_read_from_info() {
-        let facts = Facts::parse(INFO, 7).unwrap();
+        let facts = facts();
         assert_eq!((facts.version.as_str(), facts.process), ("7.0.15", 42));
         assert_eq!(
-            (facts.append_only, facts.used_memory_bytes),
-            (true, 1 << 20)
+            (facts.used_memory_bytes, facts.maxmemory_bytes),
+            (1 << 20, 2 << 20)
+        );
+        assert_eq!(
+            (facts.append_only, facts.is_replica, facts.disk_failed),
+            (true, false, false)
         );
         assert!(Facts::parse("redis_version:7.0.15\r\n", 7).is_none());
+        let worse = INFO
+            .replace("role:master", "role:slave")
+            .replace("write_status:ok", "write_status:err");
+        let worse = Facts::parse(&worse, 7).unwrap();
+        assert!(worse.is_replica && worse.disk_failed);
     }
 
     #[test]
@@ -104,7 +152,7 @@ mod tests {
         let check = |version: &str, supported: bool| {
             let facts = Facts {
                 version: version.to_owned(),
-                ..Facts::parse(INFO, 7).unwrap()
+                ..facts()
             };
             assert_eq!(facts.is_supported(), supported, "{version}");
         };

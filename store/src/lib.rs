@@ -3,8 +3,14 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | the `[redis]` section |
+//! | [`dial`] | a stream to Redis, through TCP, TLS or a socket, that has said who we are |
+//! | `tls` | TLS to Redis |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
 //! | [`facts`] | what Redis says of itself |
+//! | [`caution`] | what about a Redis can cost history |
+//! | [`extent`] | how much history there is |
+//! | [`rights`] | what hostbus may do in a Redis that has users |
+//! | [`forget`] | removing a node whole |
 //! | [`keys`] | every key, and what stands behind it |
 //! | [`tier`] | the resolutions in which a series is kept |
 //! | [`mark`] | the committed mark of a node |
@@ -21,15 +27,20 @@
 
 pub mod append;
 pub mod batch;
+pub mod caution;
 pub mod chain;
 pub mod config;
 pub mod connection;
 pub mod describe;
+pub mod dial;
 pub mod error;
+pub mod extent;
 pub mod facts;
+pub mod forget;
 pub mod keys;
 pub mod mark;
 pub mod read;
+pub mod rights;
 pub mod row;
 pub mod scan;
 pub mod server;
@@ -37,15 +48,19 @@ pub mod tier;
 
 mod late;
 mod streams;
+mod tls;
 
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
+pub use caution::{Caution, cautions};
 pub use chain::Step;
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
+pub use extent::Extent;
 pub use facts::Facts;
+pub use forget::Forgotten;
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};
 pub use row::{Point, Row};

@@ -100,6 +100,7 @@ impl Settings {
              daemonize no\n\
              appendonly yes\n\
              appendfsync everysec\n\
+             aof-load-truncated yes\n\
              save \"\"\n\
              maxmemory-policy noeviction\n",
             quoted(&self.socket),
