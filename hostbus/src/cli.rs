@@ -18,6 +18,7 @@ Examples:
   hostbus watch 'hostbus/v1/+/+/metrics'        samples as JSON, one a line
   hostbus history web1 cpu.usage_percent --since 1h
   hostbus doctor                                what is wrong, and how to mend it
+  hostbus forget web1                           remove a node with all its history
 
 Exit codes: 0 done, 1 failed, 2 wrong flag or setting, 3 already running."
 )]
@@ -33,6 +34,7 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     History(HistoryArgs),
     Doctor(DoctorArgs),
+    Forget(ForgetArgs),
 }
 
 /// Start a site in one process: broker, this host's publisher, ingester, notifier and Redis.
@@ -75,7 +77,7 @@ pub(crate) struct UpArgs {
 }
 
 /// Where the bus is, for the verbs that read it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct BusArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
@@ -190,6 +192,42 @@ pub(crate) struct DoctorArgs {
     #[arg(long, env = "HOSTBUS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Remove a node with all its history, from Redis and from the bus.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus forget web1
+  hostbus forget home.web1 --yes --json
+  hostbus forget web1 --config hostbus.toml      a Redis of your own: its section redis
+
+A node that still publishes is refused. Events in hb:events stay. The bus is asked as `admin`, or as
+--user; whoever may not write the node's topics leaves them there, and is told so.
+Exit codes: 0 removed, 1 failed or something is left on the bus.")]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The node, as web1 or home.web1.
+    pub(crate) node: String,
+    /// TOML file with settings: where Redis is, and who we are there.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Another Redis: redis://host:port, rediss://host:port or unix:///path.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// File with the password of that Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_password_file: Option<PathBuf>,
+    /// Remove it even while it publishes.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -62,7 +62,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
         Ok(endpoints) => {
             findings.push(Finding::ok("site", format!("up: {}", endpoints.mqtt)));
             findings.push(site::broker(&folder, &endpoints).await);
-            findings.extend(site::redis(&settings.redis, &endpoints).await);
+            findings.extend(site::redis(&settings.redis, &endpoints.redis).await);
         }
         Err(_) if folder.is_locked() => findings.push(Finding::warning(
             "site",
@@ -76,6 +76,9 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
                 "start it with `hostbus up`",
             ));
             findings.extend(settings.broker.listen.map(host::port));
+            if let Some(url) = &settings.redis.url {
+                findings.extend(site::redis(&settings.redis, url).await);
+            }
         }
     }
     Ok(findings)

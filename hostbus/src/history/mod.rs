@@ -59,7 +59,7 @@ fn open(args: &HistoryArgs) -> anyhow::Result<Reader> {
 }
 
 /// The node that `wanted` means: `site.node`, or a node's name when only one site has it.
-fn find(wanted: &str, nodes: &[NodeSummary]) -> anyhow::Result<NodePath> {
+pub(crate) fn find(wanted: &str, nodes: &[NodeSummary]) -> anyhow::Result<NodePath> {
     let known = || {
         let names: Vec<String> = nodes
             .iter()
