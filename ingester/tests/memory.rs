@@ -1,5 +1,7 @@
 //! A Redis whose memory is full, or that would drop history to have some.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 mod fixture;
 
 use std::fs::File;

@@ -112,6 +112,33 @@ impl Kept {
 }
 
 impl StoreConfig {
+    /// Checks the section and reads the files that it names, without connecting. No address is no
+    /// mistake: there may be a private server.
+    ///
+    /// # Errors
+    /// A value is wrong, or a file can't be used.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.url.is_some() {
+            return self.address().map(drop);
+        }
+        let is_set = self.user.is_some()
+            || self.password.is_some()
+            || [
+                &self.password_file,
+                &self.ca_file,
+                &self.certificate_file,
+                &self.key_file,
+            ]
+            .iter()
+            .any(|file| file.is_some());
+        if is_set {
+            return Err(StoreError::Credentials(
+                "a user, a password or a file of certificates is set for redis, but redis.url is not: a private redis-server takes none of them",
+            ));
+        }
+        retention::check(&self.retention)
+    }
+
     /// Checks the section and reads the files that it names, before anything is connected.
     pub(crate) fn address(&self) -> Result<Address, StoreError> {
         retention::check(&self.retention)?;
@@ -290,6 +317,24 @@ mod tests {
             "redis.key_file is for rediss:// only",
         );
         check(key_file, "rediss://x", "set both or none");
+    }
+
+    #[test]
+    fn without_an_address_the_rest_is_still_checked() {
+        let mut config = StoreConfig::default();
+        config.check().unwrap();
+        config.retention.raw.seconds = 1;
+        let error = config.check().unwrap_err();
+        assert!(matches!(error, StoreError::Retention { .. }), "{error}");
+        let mut config = StoreConfig {
+            user: Some("u".to_owned()),
+            ..StoreConfig::default()
+        };
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("redis.url is not"), "{error}");
+        config.url = Some("redis://x".to_owned());
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("redis.password"), "{error}");
     }
 
     #[test]

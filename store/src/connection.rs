@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use crate::config::StoreConfig;
 use crate::dial::Address;
 use crate::error::StoreError;
+use crate::rights;
 
 /// Longer than Redis ever stops for a fork or a slow disk, unless something is wrong.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -186,7 +187,10 @@ pub(crate) fn judge_code(command: &str, code: &str, details: &str) -> StoreError
         | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED" => {
             StoreError::Unavailable { reason }
         }
-        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => StoreError::Denied { reason },
+        "NOPERM" => StoreError::Denied {
+            reason: format!("{reason}; the rights that it needs: {}", rights::ACL),
+        },
+        "NOAUTH" | "WRONGPASS" | "DENIED" => StoreError::Denied { reason },
         _ => StoreError::Refused {
             command: command.to_owned(),
             reason,

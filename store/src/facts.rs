@@ -18,8 +18,6 @@ pub struct Facts {
     pub version: String,
     /// Whether it keeps an append-only file.
     pub append_only: bool,
-    /// How often it syncs that file: `always`, `everysec`, `no`; `None` when we may not ask.
-    pub append_fsync: Option<String>,
     /// Its last write to its disk failed.
     pub disk_failed: bool,
     /// What it does when its memory is full; `noeviction` keeps everything.
@@ -50,19 +48,7 @@ impl Facts {
         };
         let info = text(info).ok_or_else(|| StoreError::reply("INFO"))?;
         let time_ms = milliseconds(time).ok_or_else(|| StoreError::reply("TIME"))?;
-        let facts = Self::parse(info, time_ms).ok_or_else(|| StoreError::reply("INFO"))?;
-        // A user of few rights may not ask this, and a server of somebody else may not know it.
-        let mut query = redis::cmd("CONFIG");
-        query.arg("GET").arg("appendfsync");
-        let append_fsync = match connection.command(&query).await {
-            Ok(reply) => append_fsync(&reply),
-            Err(StoreError::Denied { .. } | StoreError::Refused { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self {
-            append_fsync,
-            ..facts
-        })
+        Self::parse(info, time_ms).ok_or_else(|| StoreError::reply("INFO"))
     }
 
     fn parse(info: &str, time_ms: u64) -> Option<Self> {
@@ -74,7 +60,6 @@ impl Facts {
         Some(Self {
             version: (*entries.get("redis_version")?).to_owned(),
             append_only: *entries.get("aof_enabled")? == "1",
-            append_fsync: None,
             disk_failed: is("aof_last_write_status", "err") || is("rdb_last_bgsave_status", "err"),
             maxmemory_policy: (*entries.get("maxmemory_policy")?).to_owned(),
             maxmemory_bytes: entries.get("maxmemory")?.parse().ok()?,
@@ -105,12 +90,23 @@ fn milliseconds(reply: &Value) -> Option<u64> {
     Some(number(seconds)? * 1000 + number(micros)? / 1000)
 }
 
-/// The value in the reply of CONFIG GET.
-fn append_fsync(reply: &Value) -> Option<String> {
-    let [_, value] = items(reply)? else {
-        return None;
+/// How often Redis syncs its append-only file: `always`, `everysec`, `no`; `None` when we may not ask.
+///
+/// # Errors
+/// Redis failed.
+pub async fn append_fsync(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let mut query = redis::cmd("CONFIG");
+    query.arg("GET").arg("appendfsync");
+    let reply = match connection.command(&query).await {
+        Ok(reply) => reply,
+        // A user of few rights may not, and a server of somebody else may not know it.
+        Err(StoreError::Denied { .. } | StoreError::Refused { .. }) => return Ok(None),
+        Err(error) => return Err(error),
     };
-    text(value).map(str::to_owned)
+    Ok(match items(&reply) {
+        Some([_, value]) => text(value).map(str::to_owned),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
 pub use extent::Extent;
-pub use facts::Facts;
+pub use facts::{Facts, append_fsync};
 pub use forget::Forgotten;
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};

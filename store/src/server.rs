@@ -173,6 +173,12 @@ impl PrivateServer {
         })
     }
 
+    /// What was cut off damaged files in `folder`, and is still kept there.
+    #[must_use]
+    pub fn cut_off(folder: &Path) -> Vec<PathBuf> {
+        aof::kept(folder)
+    }
+
     /// Its address, for `redis.url`.
     #[must_use]
     pub fn url(&self) -> String {

@@ -1,5 +1,7 @@
 //! A node is removed whole, and nothing else with it.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 mod fixture;
 
 use std::collections::BTreeSet;

@@ -1,9 +1,15 @@
 //! `hostbus forget`: a node removed whole from a running site.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use anyhow::ensure;
+use hostbus_daemon::clock;
 use hostbus_tests::mosquitto::Version;
-use hostbus_tests::poll;
+use hostbus_tests::service::Service;
 use hostbus_tests::site::{NODE, Site};
+use hostbus_tests::{poll, tool};
+use hostbus_wire::sample::Memory;
+use hostbus_wire::{Sample, encode};
 use serde_json::Value;
 
 const GONE: &str = "gone";
@@ -14,19 +20,25 @@ fn site() -> Site {
     let history = site.history();
     let root = format!("hostbus/v1/home/{GONE}");
     let publish = |what: &str, payload: &[u8]| {
-        site.account("admin").publish(
-            &site.folder,
-            Version::V5,
-            &format!("{root}/{what}"),
-            1,
-            true,
-            payload,
-        );
+        let file = site.folder.join("payload");
+        std::fs::write(&file, payload).expect("failed to write a payload");
+        let program = tool::of_system("mosquitto_pub", "mosquitto-clients");
+        let admin = site.account("admin").arguments(Version::V5);
+        let published = Service::new("mosquitto_pub", &program, site.folder.path())
+            .args(admin)
+            .args(["-q", "1", "-r", "-t", &format!("{root}/{what}"), "-f"])
+            .args([file])
+            .finish();
+        assert_eq!(published.code, Some(0), "{published:?}");
     };
-    // {"v": 1, "ts": 1763630000123, "memory": {"used_bytes": 7}}
-    let sample =
-        b"\xa3\x61v\x01\x62ts\x1b\x00\x00\x01\x9a\xa0\xa7\x47\x7b\x66memory\xa1\x6aused_bytes\x07";
-    publish("metrics", sample);
+    let mut memory = Memory::new();
+    memory.used_bytes = Some(7);
+    let sample = Sample {
+        ts: Some(clock::unix_ms()),
+        memory: Some(memory),
+        ..Sample::default()
+    };
+    publish("metrics", &encode(&sample).expect("CBOR"));
     publish("status", b"offline");
     publish("config/desired", b"\xa0");
     publish("alerts/disk-full/%2F", b"\xa0");

@@ -56,6 +56,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
     findings.extend(host::data_folder(&folder));
     findings.extend(host::credentials(&folder));
     findings.push(host::redis_program(&settings));
+    findings.extend(host::redis_files(&folder));
     findings.push(host::gpu_library(&settings));
     findings.push(host::clock().await);
     match folder.endpoints() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hostbus_client::{BusConfig, Event};
 use hostbus_daemon::clock;
 use hostbus_store::{
-    Caution, Connection, Extent, Facts, StoreConfig, StoreError, cautions, rights,
+    Caution, Connection, Extent, Facts, StoreConfig, StoreError, append_fsync, cautions, rights,
 };
 use hostbus_wire::health::Health;
 use hostbus_wire::{QoS, decode};
@@ -93,7 +93,7 @@ pub(super) async fn redis(settings: &StoreConfig, url: &str) -> Vec<Finding> {
         ..settings.clone()
     };
     match ask(&settings).await {
-        Ok((facts, extent)) => judge(&facts, &extent, clock::unix_ms()),
+        Ok(told) => judge(&told, clock::unix_ms()),
         Err(error) => {
             let mend = match &error {
                 StoreError::Denied { .. } => format!(
@@ -108,14 +108,30 @@ pub(super) async fn redis(settings: &StoreConfig, url: &str) -> Vec<Finding> {
     }
 }
 
-async fn ask(settings: &StoreConfig) -> Result<(Facts, Extent), StoreError> {
-    let connection = Connection::open(settings)?;
-    let facts = Facts::ask(&connection).await?;
-    Ok((facts, Extent::ask(&connection).await?))
+/// What a Redis tells.
+struct Told {
+    facts: Facts,
+    /// How often it syncs its file, if we may know.
+    append_fsync: Option<String>,
+    extent: Extent,
 }
 
-fn judge(facts: &Facts, extent: &Extent, now_ms: u64) -> Vec<Finding> {
-    let synced = match facts.append_fsync.as_deref() {
+async fn ask(settings: &StoreConfig) -> Result<Told, StoreError> {
+    let connection = Connection::open(settings)?;
+    Ok(Told {
+        facts: Facts::ask(&connection).await?,
+        append_fsync: append_fsync(&connection).await?,
+        extent: Extent::ask(&connection).await?,
+    })
+}
+
+fn judge(told: &Told, now_ms: u64) -> Vec<Finding> {
+    let Told {
+        facts,
+        append_fsync,
+        extent,
+    } = told;
+    let synced = match append_fsync.as_deref() {
         Some("always") => ", synced with each write",
         Some("everysec") => ", synced every second",
         Some("no") => ", synced when the system likes",
@@ -186,11 +202,10 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
+    fn told() -> Told {
+        let facts = Facts {
             version: "7.0.15".to_owned(),
             append_only: true,
-            append_fsync: Some("everysec".to_owned()),
             disk_failed: false,
             maxmemory_policy: "noeviction".to_owned(),
             maxmemory_bytes: 64 << 20,
@@ -198,23 +213,27 @@ mod tests {
             is_replica: false,
             time_ms: 1_000_000,
             process: 1,
+        };
+        Told {
+            facts,
+            append_fsync: Some("everysec".to_owned()),
+            extent: Extent {
+                nodes: 2,
+                series: 30,
+                bytes_per_node: Some(3 << 19),
+            },
         }
     }
 
     #[track_caller]
-    fn check(change: impl FnOnce(&mut Facts), check: &str, level: Level, told: &str) {
-        let mut facts = facts();
-        change(&mut facts);
-        let extent = Extent {
-            nodes: 2,
-            series: 30,
-            bytes_per_node: Some(3 << 19),
-        };
-        let findings = judge(&facts, &extent, 1_000_500);
+    fn check(change: impl FnOnce(&mut Told), check: &str, level: Level, expected: &str) {
+        let mut told = told();
+        change(&mut told);
+        let findings = judge(&told, 1_000_500);
         let found = findings.iter().find(|finding| finding.check == check);
         let found = found.unwrap();
         assert_eq!(found.level, level, "{found:?}");
-        assert!(found.found.contains(told), "{found:?}");
+        assert!(found.found.contains(expected), "{found:?}");
     }
 
     #[test]
@@ -226,27 +245,42 @@ mod tests {
         let told = "2 nodes, 30 series, about 1.5 MiB a node";
         check(|_| {}, "history", Level::Ok, told);
         check(
-            |f| f.append_fsync = None,
+            |t| t.append_fsync = None,
             "persistence",
             Level::Ok,
             "file on",
         );
-        check(|f| f.maxmemory_bytes = 0, "memory", Level::Ok, "no limit");
+        check(
+            |t| t.facts.maxmemory_bytes = 0,
+            "memory",
+            Level::Ok,
+            "no limit",
+        );
     }
 
     #[test]
     fn a_redis_that_could_lose_rows_is_told_with_the_mend() {
-        let old = |f: &mut Facts| f.version = "6.0.16".to_owned();
+        let old = |t: &mut Told| t.facts.version = "6.0.16".to_owned();
         check(old, "redis", Level::Error, "too old");
-        check(|f| f.is_replica = true, "redis", Level::Error, "replica");
-        let off = |f: &mut Facts| f.append_only = false;
+        check(
+            |t| t.facts.is_replica = true,
+            "redis",
+            Level::Error,
+            "replica",
+        );
+        let off = |t: &mut Told| t.facts.append_only = false;
         check(off, "persistence", Level::Warning, "crash");
-        let broken = |f: &mut Facts| f.disk_failed = true;
+        let broken = |t: &mut Told| t.facts.disk_failed = true;
         check(broken, "persistence", Level::Error, "disk");
-        let lru = |f: &mut Facts| f.maxmemory_policy = "allkeys-lru".to_owned();
+        let lru = |t: &mut Told| t.facts.maxmemory_policy = "allkeys-lru".to_owned();
         check(lru, "memory", Level::Error, "in silence");
-        let full = |f: &mut Facts| f.used_memory_bytes = 60 << 20;
+        let full = |t: &mut Told| t.facts.used_memory_bytes = 60 << 20;
         check(full, "memory", Level::Warning, "samples wait");
-        check(|f| f.time_ms = 5_000_000, "time", Level::Warning, "differ");
+        check(
+            |t| t.facts.time_ms = 5_000_000,
+            "time",
+            Level::Warning,
+            "differ",
+        );
     }
 }

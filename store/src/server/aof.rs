@@ -29,6 +29,10 @@ const LONGEST_NAME_BYTES: u64 = 64;
 const READ_BYTES: usize = 256 * 1024;
 /// What a snapshot begins with.
 const SNAPSHOT: &[u8] = b"REDIS";
+/// The folder of Redis 7 and newer.
+const PARTS: &str = "appendonlydir";
+/// What the name of a piece that was cut off has after the name of its file.
+const CUT: &str = ".cut-at-";
 
 /// What was cut off a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub(super) fn mend(folder: &Path) -> Result<Vec<Cut>, ServerError> {
 
 /// The files with commands. What is not there, or names nothing that is, is left for Redis to tell.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let parts = folder.join("appendonlydir");
+    let parts = folder.join(PARTS);
     let manifest = fs::read_to_string(parts.join("appendonly.aof.manifest")).unwrap_or_default();
     let of_parts = manifest.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -104,13 +108,30 @@ fn mend_file(path: &Path) -> io::Result<Option<Cut>> {
     }))
 }
 
+/// What was cut off files in `folder` in the past, and is still kept.
+pub(super) fn kept(folder: &Path) -> Vec<PathBuf> {
+    let folders = [folder.to_owned(), folder.join(PARTS)];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let mut kept: Vec<PathBuf> = entries
+        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().contains(CUT))
+        })
+        .collect();
+    kept.sort_unstable();
+    kept
+}
+
 /// A name for what is cut off that nothing has yet.
 fn beside(path: &Path, at: u64) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     (0..)
         .map(|n: u32| match n {
-            0 => format!("{name}.cut-at-{at}"),
-            n => format!("{name}.cut-at-{at}-{n}"),
+            0 => format!("{name}{CUT}{at}"),
+            n => format!("{name}{CUT}{at}-{n}"),
         })
         .map(|name| path.with_file_name(name))
         .find(|path| !path.exists())
@@ -227,7 +248,7 @@ impl<R: BufRead> Commands<R> {
         if name.len() as u64 != bytes {
             return Err(Wrong::Damage(TORN));
         }
-        if !name.iter().all(|byte| byte.is_ascii_graphic()) {
+        if !name.iter().all(u8::is_ascii_graphic) {
             return Err(Wrong::Damage(GARBAGE));
         }
         self.end_of_argument()?;
@@ -361,7 +382,7 @@ mod tests {
     fn what_is_cut_off_is_kept_beside_the_file_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("appendonly.aof");
-        for (time, kept) in ["appendonly.aof.cut-at-28", "appendonly.aof.cut-at-28-1"]
+        for (time, name) in ["appendonly.aof.cut-at-28", "appendonly.aof.cut-at-28-1"]
             .into_iter()
             .enumerate()
         {
@@ -375,12 +396,13 @@ mod tests {
                     at: SET.len() as u64,
                     bytes: tail.len() as u64,
                     reason: TORN,
-                    kept: folder.path().join(kept),
+                    kept: folder.path().join(name),
                 }]
             );
             assert_eq!(fs::read(&path).unwrap(), SET);
-            assert_eq!(fs::read_to_string(folder.path().join(kept)).unwrap(), tail);
+            assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), tail);
             assert_eq!(mend(folder.path()).unwrap(), []);
         }
+        assert_eq!(kept(folder.path()).len(), 2);
     }
 }
