@@ -99,6 +99,20 @@ pub(crate) struct BusArgs {
     pub(crate) root: Option<TopicRoot>,
 }
 
+/// Where Redis is, for the verbs that use it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RedisArgs {
+    /// TOML file with settings: its section redis tells where Redis is, and who we are there.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Another Redis: redis://host:port, rediss://host:port or unix:///path.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// File with the password of that Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_password_file: Option<PathBuf>,
+}
+
 /// Show all nodes in a live table.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -153,12 +167,8 @@ pub(crate) struct HistoryArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Another Redis: redis://host:port or unix:///path.
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
-    /// File with the password of that Redis.
-    #[arg(long, value_name = "FILE", requires = "redis")]
-    pub(crate) redis_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     /// A node, as web1 or home.web1.
     pub(crate) node: Option<String>,
     /// A series, or one field of it: cpu, cpu.usage_percent, filesystem:/.used_percent.
@@ -212,15 +222,8 @@ pub(crate) struct ForgetArgs {
     pub(crate) bus: BusArgs,
     /// The node, as web1 or home.web1.
     pub(crate) node: String,
-    /// TOML file with settings: where Redis is, and who we are there.
-    #[arg(long, env = "HOSTBUS_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// Another Redis: redis://host:port, rediss://host:port or unix:///path.
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
-    /// File with the password of that Redis.
-    #[arg(long, value_name = "FILE", requires = "redis")]
-    pub(crate) redis_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     /// Remove it even while it publishes.
     #[arg(long)]
     pub(crate) force: bool,

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ForgetArgs) -> anyhow::Result<u8> {
 }
 
 async fn forget_node(args: &ForgetArgs) -> anyhow::Result<u8> {
-    let store = reach::store(args)?;
+    let store = reach::store(&args.redis, args.bus.data.as_deref())?;
     let connection = Connection::open(&store)?;
     let node = find(args, &store).await?;
     if forget::is_publishing(&connection, &node).await? && !args.force {

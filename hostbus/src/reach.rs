@@ -1,5 +1,6 @@
 //! How the client verbs find the bus and Redis: the site on this host, or what the flags name.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -7,7 +8,7 @@ use hostbus_client::{BusConfig, Connection, Event, Options};
 use hostbus_store::StoreConfig;
 use hostbus_wire::QoS;
 
-use crate::cli::{BusArgs, ForgetArgs};
+use crate::cli::{BusArgs, RedisArgs};
 use crate::folder::Folder;
 use crate::up::Settings;
 
@@ -43,7 +44,7 @@ pub(crate) fn bus(args: &BusArgs) -> anyhow::Result<BusConfig> {
 
 /// The settings of Redis that `args` mean: a Redis named by a flag, else the one in the settings,
 /// else the one of the site that runs here.
-pub(crate) fn store(args: &ForgetArgs) -> anyhow::Result<StoreConfig> {
+pub(crate) fn store(args: &RedisArgs, data: Option<&Path>) -> anyhow::Result<StoreConfig> {
     if let Some(url) = &args.redis {
         return Ok(StoreConfig {
             url: Some(url.clone()),
@@ -53,7 +54,7 @@ pub(crate) fn store(args: &ForgetArgs) -> anyhow::Result<StoreConfig> {
     }
     let mut store = Settings::read(args.config.as_deref())?.redis;
     if store.url.is_none() {
-        let endpoints = Folder::at(args.bus.data.as_deref())?.endpoints()?;
+        let endpoints = Folder::at(data)?.endpoints()?;
         store.url = Some(endpoints.redis);
     }
     Ok(store)
