@@ -216,7 +216,7 @@ Examples:
 
 A node that still publishes is refused. Events in hb:events stay. The bus is asked as `admin`, or as
 --user; whoever may not write the node's topics leaves them there, and is told so.
-Exit codes: 0 removed, 1 failed or something is left on the bus.")]
+Exit codes: 0 removed, 1 failed, or something may be left on the bus.")]
 pub(crate) struct ForgetArgs {
     #[command(flatten)]
     pub(crate) bus: BusArgs,
@@ -227,6 +227,9 @@ pub(crate) struct ForgetArgs {
     /// Remove it even while it publishes.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Leave the bus alone: what stands retained there is stored again when an ingester starts.
+    #[arg(long)]
+    pub(crate) redis_only: bool,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,

@@ -46,13 +46,17 @@ async fn forget_node(args: &ForgetArgs) -> anyhow::Result<u8> {
     if !args.yes && !confirmed(&node)? {
         bail!("nothing was removed");
     }
-    let bus = clear_bus(args, &node).await;
+    let bus = if args.redis_only {
+        Ok(Cleared::default())
+    } else {
+        clear_bus(args, &node).await
+    };
     let forgotten = forget::forget(&connection, &node).await?;
     report(args, &node, forgotten, &bus)?;
     // What was asked for is done only when nothing of the node is left.
     Ok(match &bus {
-        Ok(cleared) if !cleared.left.is_empty() => exit::FAILED,
-        _ => exit::OK,
+        Ok(cleared) if cleared.left.is_empty() => exit::OK,
+        _ => exit::FAILED,
     })
 }
 

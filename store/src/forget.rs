@@ -2,7 +2,7 @@
 //!
 //! The node's `series` names most of its keys. What it no longer names is found by a look at all keys,
 //! which Redis does in small steps. Memory is given back in the background (UNLINK). The place in
-//! `hb:nodes` goes last: what was interrupted can be asked for again. Events in `hb:events` stay.
+//! `hb:nodes` goes after the keys: what was interrupted can be asked for again. Events in `hb:events` stay.
 
 use hostbus_wire::NodePath;
 use redis::{Cmd, Value};
@@ -60,6 +60,9 @@ pub async fn forget(connection: &Connection, node: &NodePath) -> Result<Forgotte
     let mut leave = redis::cmd("ZREM");
     leave.arg(keys::NODES).arg(node.to_string());
     forgotten.was_listed = connection.command(&leave).await? == Value::Int(1);
+    // Whoever was busy with the node meanwhile, as the keeper may be, has left something again. From
+    // now on nobody begins.
+    forget_found(connection, &keys, &mut forgotten).await?;
     Ok(forgotten)
 }
 

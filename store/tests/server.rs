@@ -238,6 +238,7 @@ async fn garbage_in_a_file_is_cut_off_and_kept() {
     // Redis itself would not start with any of these.
     let (folder, file) = written().await;
     let whole = std::fs::read(&file).unwrap();
+    assert!(PrivateServer::cut_off(folder.path()).is_empty());
     for garbage in [
         &[0_u8; 4096][..],
         b"garbage\r\n",
@@ -263,4 +264,56 @@ async fn garbage_in_a_file_is_cut_off_and_kept() {
     assert!(left < 10, "{left}");
     let kept = kept(&file);
     assert!(harmed.ends_with(&kept) && kept.len() >= harmed.len() - middle);
+}
+
+#[tokio::test]
+async fn a_file_that_redis_has_rewritten_is_left_alone() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let mut appender = fixture.appender();
+    let mut redis = fixture.redis();
+    // Blocks hold any bytes, and are put there in transactions.
+    let block: Vec<u8> = (0..=255).chain(*b"\r\n*3\r\n$1\r\n").collect();
+    for round in 1..=3_u64 {
+        let samples = entries(&a, round..=round);
+        appender.write(&samples, at(round)).await.unwrap();
+        redis::pipe()
+            .atomic()
+            .cmd("HSET")
+            .arg(&["blocks".as_bytes(), round.to_string().as_bytes(), &block])
+            .cmd("SET")
+            .arg("empty")
+            .arg("")
+            .exec(&mut redis)
+            .unwrap();
+        redis::cmd("BGREWRITEAOF").exec(&mut redis).unwrap();
+        until("the file is rewritten", async || {
+            let info: String = redis::cmd("INFO")
+                .arg("persistence")
+                .query(&mut redis)
+                .unwrap();
+            info.contains("aof_rewrite_in_progress:0") && info.contains("rewrite_scheduled:0")
+        })
+        .await;
+    }
+    let fixture::Fixture {
+        server,
+        config,
+        folder,
+    } = fixture;
+    server.stop().await;
+    let server = PrivateServer::start(folder.path()).await.unwrap();
+    let fixture = fixture::Fixture {
+        server,
+        config,
+        folder,
+    };
+    assert!(PrivateServer::cut_off(fixture.folder.path()).is_empty());
+    let blocks: Vec<Vec<u8>> = redis::cmd("HVALS")
+        .arg("blocks")
+        .query(&mut fixture.redis())
+        .unwrap();
+    assert_eq!(blocks, [block.clone(), block.clone(), block]);
+    assert_eq!(numbers(&fixture.reader(), &a).await, [1, 2, 3]);
+    fixture.server.stop().await;
 }

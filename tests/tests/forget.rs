@@ -156,4 +156,16 @@ fn whoever_may_not_clear_the_bus_is_told_what_is_left() {
     let left = format!("not removed: hostbus/v1/home/{GONE}/metrics");
     assert!(done.stdout.contains(&left), "{done:?}");
     assert_eq!(keys(&site, GONE), Vec::<String>::new());
+
+    let nowhere = ["--user", "admin", "--password-file", "nothing"];
+    let forget = ["forget", "home.gone", "--yes"];
+    let done = site.command(&[&forget[..], &nowhere].concat()).finish();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(
+        done.stdout.contains("bus     nothing removed: "),
+        "{done:?}"
+    );
+    let without = [&forget[..], &nowhere, &["--redis-only"]].concat();
+    let done = site.command(&without).finish();
+    assert_eq!(done.code, Some(0), "{done:?}");
 }

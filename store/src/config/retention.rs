@@ -10,9 +10,9 @@ const LEAST_RAW_SECONDS: u64 = 60;
 /// How long after a bucket's end its rows may be wanted for a summary: all series are gone through
 /// in some minutes.
 const MARGIN_SECONDS: u64 = 600;
-/// What a stream that is packed holds at least: the rows of the longest bucket, and of the block that
-/// is still being filled, are an hour.
-const LEAST_STREAM_SECONDS: u64 = 3_600 + MARGIN_SECONDS;
+/// What a stream that is packed holds at least: the rows of the longest bucket. Only blocks that are
+/// wholly older leave it, so it holds up to a block more.
+const LEAST_STREAM_SECONDS: u64 = 3_600;
 /// A hundred years. Redis refuses an expiry that its clock can't reach.
 const MOST_SECONDS: u64 = 100 * 365 * 86_400;
 
@@ -49,18 +49,14 @@ fn of_seconds(retention: &Retention, tier: Tier) -> Result<(), StoreError> {
             "0 to keep no such rows, or at least {least}"
         )));
     }
-    let Some(finer) = tier.finer() else {
-        return Ok(());
-    };
-    let (has, least) = (retention.of(finer).seconds, span_seconds + MARGIN_SECONDS);
     // The rows of a minute are made while the raw rows go by.
-    if finer != Tier::Raw && has < least {
-        return Err(self::wrong(
-            finer,
-            "seconds",
-            has,
-            format!("at least {least}, as {tier} is summed up from {finer}; or 0 for {tier} too"),
-        ));
+    let least = span_seconds + MARGIN_SECONDS;
+    let finer = Tier::ALL.into_iter().filter(|finer| *finer < tier);
+    let longest = finer.map(|finer| retention.of(finer).seconds).max();
+    if tier != Tier::Minute && longest.is_some_and(|longest| longest < least) {
+        return Err(wrong(format!(
+            "0, or a finer tier that is kept for at least {least}: {tier} is summed up from it"
+        )));
     }
     Ok(())
 }
@@ -121,14 +117,20 @@ mod tests {
             r.hour = kept(0, None);
         })
         .unwrap();
+        // What is not kept is summed up from the next finer tier that is.
+        with(|r| {
+            r.minute = kept(0, None);
+            r.ten_minutes = kept(0, None);
+        })
+        .unwrap();
         with(|r| {
             r.raw = kept(600, 600);
             r.minute = kept(1_200, None);
-            r.ten_minutes = kept(4_200, 4_200);
-            r.hour = kept(7_200, 4_200);
+            r.ten_minutes = kept(4_200, 3_600);
+            r.hour = kept(7_200, 3_600);
         })
         .unwrap();
-        with(|r| r.raw = kept(MOST_SECONDS, 4_200)).unwrap();
+        with(|r| r.raw = kept(MOST_SECONDS, 3_600)).unwrap();
     }
 
     #[test]
@@ -149,14 +151,14 @@ mod tests {
             "a hundred years",
         );
         check(
-            |r| r.raw = kept(86_400, 4_199),
-            "raw.stream_seconds is 4199",
-            "at least 4200",
+            |r| r.raw = kept(86_400, 3_599),
+            "raw.stream_seconds is 3599",
+            "at least 3600",
         );
         check(
             |r| r.raw = kept(86_400, 0),
             "raw.stream_seconds is 0",
-            "at least 4200",
+            "at least 3600",
         );
         check(
             |r| r.raw = kept(600, 601),
@@ -174,19 +176,30 @@ mod tests {
             "at least 120",
         );
         check(
-            |r| r.minute = kept(0, None),
-            "1m.seconds is 0",
-            "10m is summed up from 1m",
+            |r| {
+                r.raw = kept(1_199, None);
+                r.minute = kept(1_199, None);
+            },
+            "10m.seconds is",
+            "kept for at least 1200",
         );
         check(
-            |r| r.minute = kept(1_199, None),
-            "1m.seconds is 1199",
-            "at least 1200",
-        );
-        check(
-            |r| r.ten_minutes = kept(4_199, None),
+            |r| {
+                r.raw = kept(600, None);
+                r.minute = kept(0, None);
+                r.ten_minutes = kept(4_199, None);
+            },
             "10m.seconds is 4199",
-            "1h is summed up from 10m",
+            "10m is summed up",
+        );
+        check(
+            |r| {
+                r.raw = kept(600, None);
+                r.minute = kept(1_200, None);
+                r.ten_minutes = kept(4_199, None);
+            },
+            "1h.seconds is",
+            "kept for at least 4200",
         );
         check(
             |r| r.hour = kept(7_199, None),
