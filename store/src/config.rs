@@ -271,6 +271,8 @@ mod tests {
                 ..
             }
         ));
+        let sixth = place("rediss://[::1]:1");
+        assert!(matches!(sixth, Place::Tcp { host, .. } if host == "::1"));
         assert_eq!(config("rediss://h/3").address().unwrap().database, 3);
     }
 
