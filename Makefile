@@ -12,7 +12,7 @@ run:
 	exec target/release/hostbus up $(ARGS)
 
 test:
-	scripts/install iproute2 redis-server mosquitto mosquitto-clients procps python3-venv systemd util-linux
+	scripts/install iproute2 redis-server mosquitto mosquitto-clients openssl procps python3-venv systemd util-linux
 	scripts/test
 
 bench:

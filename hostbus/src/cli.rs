@@ -18,6 +18,7 @@ Examples:
   hostbus watch 'hostbus/v1/+/+/metrics'        samples as JSON, one a line
   hostbus history web1 cpu.usage_percent --since 1h
   hostbus doctor                                what is wrong, and how to mend it
+  hostbus forget web1                           remove a node with all its history
 
 Exit codes: 0 done, 1 failed, 2 wrong flag or setting, 3 already running."
 )]
@@ -33,6 +34,7 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     History(HistoryArgs),
     Doctor(DoctorArgs),
+    Forget(ForgetArgs),
 }
 
 /// Start a site in one process: broker, this host's publisher, ingester, notifier and Redis.
@@ -75,7 +77,7 @@ pub(crate) struct UpArgs {
 }
 
 /// Where the bus is, for the verbs that read it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct BusArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
@@ -95,6 +97,20 @@ pub(crate) struct BusArgs {
     /// Where the topics begin [default: hostbus/v1].
     #[arg(long, value_name = "TOPIC")]
     pub(crate) root: Option<TopicRoot>,
+}
+
+/// Where Redis is, for the verbs that use it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RedisArgs {
+    /// TOML file with settings: its section redis tells where Redis is, and who we are there.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Another Redis: redis://host:port, rediss://host:port or unix:///path.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// File with the password of that Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_password_file: Option<PathBuf>,
 }
 
 /// Show all nodes in a live table.
@@ -151,12 +167,8 @@ pub(crate) struct HistoryArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Another Redis: redis://host:port or unix:///path.
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
-    /// File with the password of that Redis.
-    #[arg(long, value_name = "FILE", requires = "redis")]
-    pub(crate) redis_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     /// A node, as web1 or home.web1.
     pub(crate) node: Option<String>,
     /// A series, or one field of it: cpu, cpu.usage_percent, filesystem:/.used_percent.
@@ -190,6 +202,38 @@ pub(crate) struct DoctorArgs {
     #[arg(long, env = "HOSTBUS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Remove a node with all its history, from Redis and from the bus.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus forget web1
+  hostbus forget home.web1 --yes --json
+  hostbus forget web1 --config hostbus.toml      a Redis of your own: its section redis
+
+A node that still publishes is refused. Events in hb:events stay. The bus is asked as `admin`, or as
+--user; whoever may not write the node's topics leaves them there, and is told so.
+Exit codes: 0 removed, 1 failed, or something may be left on the bus.")]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The node, as web1 or home.web1.
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
+    /// Remove it even while it publishes.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Leave the bus alone: what stands retained there is stored again when an ingester starts.
+    #[arg(long)]
+    pub(crate) redis_only: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }

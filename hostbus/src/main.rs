@@ -6,11 +6,12 @@
 //! | [`folder`] | the data folder: lock, credentials, where the running site listens |
 //! | [`reach`] | how the client verbs find the bus and Redis |
 //! | [`up`] | the whole site in one process |
-//! | [`top`], [`watch`], [`history`], [`doctor`] | one verb each |
+//! | [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
 
 mod cli;
 mod doctor;
 mod folder;
+mod forget;
 mod history;
 mod reach;
 mod top;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Watch(args) => quietly().and_then(|()| watch::run(args)),
         Verb::History(args) => quietly().and_then(|()| history::run(args)),
         Verb::Doctor(args) => quietly().and_then(|()| doctor::run(args)),
+        Verb::Forget(args) => quietly().and_then(|()| forget::run(args)),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -1,13 +1,16 @@
 //! How the client verbs find the bus and Redis: the site on this host, or what the flags name.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use hostbus_client::{BusConfig, Connection, Event, Options};
+use hostbus_store::StoreConfig;
 use hostbus_wire::QoS;
 
-use crate::cli::BusArgs;
+use crate::cli::{BusArgs, RedisArgs};
 use crate::folder::Folder;
+use crate::up::Settings;
 
 /// How long the first connect may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +40,24 @@ pub(crate) fn bus(args: &BusArgs) -> anyhow::Result<BusConfig> {
     );
     bus.user = Some(user);
     Ok(bus)
+}
+
+/// The settings of Redis that `args` mean: a Redis named by a flag, else the one in the settings,
+/// else the one of the site that runs here.
+pub(crate) fn store(args: &RedisArgs, data: Option<&Path>) -> anyhow::Result<StoreConfig> {
+    if let Some(url) = &args.redis {
+        return Ok(StoreConfig {
+            url: Some(url.clone()),
+            password_file: args.redis_password_file.clone(),
+            ..StoreConfig::default()
+        });
+    }
+    let mut store = Settings::read(args.config.as_deref())?.redis;
+    if store.url.is_none() {
+        let endpoints = Folder::at(data)?.endpoints()?;
+        store.url = Some(endpoints.redis);
+    }
+    Ok(store)
 }
 
 /// Connects and subscribes, and waits until both are done.

@@ -20,6 +20,7 @@
 //! | [`marks`] | the committed marks on their way to the bus |
 //! | [`describer`] | inventory, status and events into Redis |
 //! | [`announcer`] | the ingester's own health and events on the bus |
+//! | [`lookout`] | a word in the log about a Redis that could lose history |
 //! | [`counters`] | what is counted |
 
 pub mod announcer;
@@ -28,6 +29,7 @@ pub mod counters;
 pub mod describer;
 pub mod error;
 pub mod intake;
+pub mod lookout;
 pub mod marks;
 pub mod node;
 pub mod nodes;
@@ -55,6 +57,7 @@ use crate::announcer::Announcer;
 use crate::counters::Counters;
 use crate::describer::DescriberTask;
 use crate::intake::Intake;
+use crate::lookout::Lookout;
 use crate::marks::Marks;
 use crate::writer::Writer;
 
@@ -127,6 +130,7 @@ pub async fn start(
             .collect(),
         describer: DescriberTask::new(describer, descriptions_in, Arc::clone(&counters)),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
+        lookout: Lookout::new(hostbus_store::Connection::open(&store)?),
     };
     info!(
         url = bus.url,
@@ -142,6 +146,7 @@ struct Parts {
     writers: Vec<Writer>,
     describer: DescriberTask,
     announcer: Announcer,
+    lookout: Lookout,
 }
 
 async fn run(
@@ -155,6 +160,7 @@ async fn run(
         writers,
         describer,
         announcer,
+        lookout,
     } = parts;
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
     for writer in writers {
@@ -164,6 +170,9 @@ async fn run(
     let farewell = CancellationToken::new();
     let mut voice: JoinSet<()> = JoinSet::new();
     voice.spawn(announcer.run(farewell.clone()));
+    // It ends with this function: it holds nothing.
+    let mut looking: JoinSet<()> = JoinSet::new();
+    looking.spawn(lookout.run());
 
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,21 +1,32 @@
 //! The `[redis]` section: where Redis is, who we are there, how long rows are kept.
 
+mod retention;
+
 use std::path::PathBuf;
 
 use hostbus_daemon::Secret;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo};
 use serde::Deserialize;
 
+use crate::dial::{Address, Place};
 use crate::error::StoreError;
 use crate::tier::Tier;
+use crate::tls::Tls;
 
 /// The `[redis]` section.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// Where Redis listens: `redis://host[:port][/database]` or `unix:///path/to/socket`. Absent:
-    /// `hostbus up` starts a private redis-server.
+    /// Where Redis listens: `redis://host[:port][/database]`, the same with `rediss://` for TLS, or
+    /// `unix:///path/to/socket`. Absent: `hostbus up` starts a private redis-server.
     pub url: Option<String>,
+    /// PEM file of those who may have signed the certificate of a `rediss` server; absent: those that
+    /// the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of our own certificate, for a `rediss` server that wants one.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key_file: Option<PathBuf>,
     /// The ACL user; absent for the default user.
     pub user: Option<String>,
     /// The password.
@@ -101,50 +112,109 @@ impl Kept {
 }
 
 impl StoreConfig {
-    /// Checks the section and reads its secrets, before anything is connected.
-    pub(crate) fn address(&self) -> Result<ConnectionInfo, StoreError> {
+    /// Checks the section and reads the files that it names, without connecting. No address is no
+    /// mistake: there may be a private server.
+    ///
+    /// # Errors
+    /// A value is wrong, or a file can't be used.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.url.is_some() {
+            return self.address().map(drop);
+        }
+        let is_set = self.user.is_some()
+            || self.password.is_some()
+            || [
+                &self.password_file,
+                &self.ca_file,
+                &self.certificate_file,
+                &self.key_file,
+            ]
+            .iter()
+            .any(|file| file.is_some());
+        if is_set {
+            return Err(StoreError::Credentials(
+                "a user, a password or a file of certificates is set for redis, but redis.url is not: a private redis-server takes none of them",
+            ));
+        }
+        retention::check(&self.retention)
+    }
+
+    /// Checks the section and reads the files that it names, before anything is connected.
+    pub(crate) fn address(&self) -> Result<Address, StoreError> {
+        retention::check(&self.retention)?;
         let url = self.url.as_deref().ok_or(StoreError::NoUrl)?;
         let wrong = |reason: &str| StoreError::Url {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
         let parsed = redis::parse_redis_url(url).ok_or_else(|| {
-            wrong("write redis://host[:port][/database] or unix:///path/to/socket")
+            wrong("write redis://host[:port][/database], rediss:// for TLS, or unix:///path/to/socket")
         })?;
-        match parsed.scheme() {
-            "redis" | "unix" => {}
-            "rediss" => return Err(wrong("TLS to Redis is not supported yet")),
-            _ => return Err(wrong("it must begin with redis:// or unix://")),
-        }
+        let has_tls = match parsed.scheme() {
+            "redis" | "unix" => false,
+            "rediss" => true,
+            _ => return Err(wrong("it must begin with redis://, rediss:// or unix://")),
+        };
         if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some()
         {
             return Err(StoreError::UrlCredentials);
         }
-        let address = parsed
+        // The library need not know of TLS: it is spoken below it.
+        let plain = match url.split_once("://") {
+            Some((_, rest)) if has_tls => format!("redis://{rest}"),
+            _ => url.to_owned(),
+        };
+        let info = plain
             .into_connection_info()
             .map_err(|error| wrong(&error.to_string()))?;
-        if let ConnectionAddr::Unix(path) = address.addr()
-            && path.parent().is_none()
-        {
-            return Err(wrong("the path of the socket is missing"));
+        let place = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Place::Tcp {
+                host: host.clone(),
+                port: *port,
+                tls: has_tls.then(|| self.tls(host)).transpose()?,
+            },
+            ConnectionAddr::Unix(path) if path.parent().is_none() => {
+                return Err(wrong("the path of the socket is missing"));
+            }
+            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            _ => return Err(wrong("it names no host and no socket")),
+        };
+        if !has_tls {
+            for (key, file) in [
+                ("redis.ca_file", &self.ca_file),
+                ("redis.certificate_file", &self.certificate_file),
+                ("redis.key_file", &self.key_file),
+            ] {
+                if file.is_some() {
+                    return Err(wrong(&format!("{key} is for rediss:// only")));
+                }
+            }
         }
-        let mut settings = address.redis_settings().clone();
-        if let Some(user) = &self.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = self.secret()? {
-            settings = settings.set_password(password.reveal());
-        } else if self.user.is_some() {
+        let password = self.secret()?;
+        if self.user.is_some() && password.is_none() {
             return Err(StoreError::Credentials(
                 "redis.user is set, but neither redis.password nor redis.password_file",
             ));
         }
-        if self.retention.raw.seconds < 60 {
-            return Err(StoreError::Retention {
-                seconds: self.retention.raw.seconds,
-            });
-        }
-        Ok(address.set_redis_settings(settings))
+        Ok(Address {
+            place,
+            user: self.user.clone(),
+            password,
+            database: info.redis_settings().db(),
+        })
+    }
+
+    fn tls(&self, host: &str) -> Result<Tls, StoreError> {
+        let identity = match (&self.certificate_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
+            (None, None) => None,
+            _ => {
+                return Err(StoreError::Credentials(
+                    "redis.certificate_file and redis.key_file come together: set both or none",
+                ));
+            }
+        };
+        Tls::new(host, self.ca_file.as_deref(), identity)
     }
 
     fn secret(&self) -> Result<Option<Secret>, StoreError> {
@@ -175,15 +245,35 @@ mod tests {
         for url in [
             "redis://127.0.0.1",
             "redis://[::1]:6380/2",
+            "rediss://redis.example",
             "unix:///run/redis.sock",
         ] {
             config(url).address().unwrap();
         }
-        let address = config("unix:///a%20b/redis.sock").address().unwrap();
-        assert_eq!(
-            *address.addr(),
-            ConnectionAddr::Unix("/a b/redis.sock".into())
-        );
+        let place = |url: &str| config(url).address().unwrap().place;
+        let socket = place("unix:///a%20b/redis.sock");
+        assert!(matches!(socket, Place::Unix(path) if path.as_os_str() == "/a b/redis.sock"));
+        let plain = place("redis://h:7");
+        assert!(matches!(
+            plain,
+            Place::Tcp {
+                port: 7,
+                tls: None,
+                ..
+            }
+        ));
+        let tls = place("rediss://h/3");
+        assert!(matches!(
+            tls,
+            Place::Tcp {
+                port: 6379,
+                tls: Some(_),
+                ..
+            }
+        ));
+        let sixth = place("rediss://[::1]:1");
+        assert!(matches!(sixth, Place::Tcp { host, .. } if host == "::1"));
+        assert_eq!(config("rediss://h/3").address().unwrap().database, 3);
     }
 
     #[test]
@@ -191,7 +281,6 @@ mod tests {
         for (url, reason) in [
             ("127.0.0.1:6379", "write redis://"),
             ("http://x", "write redis://"),
-            ("rediss://x", "TLS"),
             ("valkey://x", "must begin with"),
             ("redis://:pw@x", "their own keys"),
             ("unix:///s?pass=x", "their own keys"),
@@ -206,6 +295,48 @@ mod tests {
         }
         let error = StoreConfig::default().address().unwrap_err().to_string();
         assert!(error.contains("redis.url is not set"), "{error}");
+    }
+
+    #[test]
+    fn files_of_certificates_are_for_tls_and_go_in_pairs() {
+        let check = |change: fn(&mut StoreConfig), url: &str, told: &str| {
+            let mut config = config(url);
+            change(&mut config);
+            let error = config.address().unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        };
+        let ca_file = |config: &mut StoreConfig| config.ca_file = Some("/nonexistent".into());
+        check(ca_file, "redis://x", "redis.ca_file is for rediss:// only");
+        check(
+            ca_file,
+            "rediss://x",
+            "redis.ca_file /nonexistent can't be used",
+        );
+        let key_file = |config: &mut StoreConfig| config.key_file = Some("/nonexistent".into());
+        check(
+            key_file,
+            "unix:///s",
+            "redis.key_file is for rediss:// only",
+        );
+        check(key_file, "rediss://x", "set both or none");
+    }
+
+    #[test]
+    fn without_an_address_the_rest_is_still_checked() {
+        let mut config = StoreConfig::default();
+        config.check().unwrap();
+        config.retention.raw.seconds = 1;
+        let error = config.check().unwrap_err();
+        assert!(matches!(error, StoreError::Retention { .. }), "{error}");
+        let mut config = StoreConfig {
+            user: Some("u".to_owned()),
+            ..StoreConfig::default()
+        };
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("redis.url is not"), "{error}");
+        config.url = Some("redis://x".to_owned());
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("redis.password"), "{error}");
     }
 
     #[test]

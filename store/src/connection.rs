@@ -8,22 +8,24 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerError, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, ServerError,
+    Value,
 };
 use tokio::sync::Mutex;
 
 use crate::config::StoreConfig;
+use crate::dial::Address;
 use crate::error::StoreError;
 use crate::pipe::Pipe;
+use crate::rights;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Longer than Redis ever stops for a fork or a slow disk, unless something is wrong.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// A connection to Redis. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    client: Client,
+    address: Arc<Address>,
     answer_within: Duration,
     live: Arc<Mutex<Live>>,
 }
@@ -41,11 +43,8 @@ impl Connection {
     /// # Errors
     /// The settings are wrong.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
-        let client = Client::open(config.address()?).map_err(|error| StoreError::Unavailable {
-            reason: error.to_string(),
-        })?;
         Ok(Self {
-            client,
+            address: Arc::new(config.address()?),
             answer_within: ANSWER_WITHIN,
             live: Arc::default(),
         })
@@ -71,8 +70,8 @@ impl Connection {
 
     /// A connection for batches, with the same settings.
     pub(crate) async fn pipe(&self) -> Result<Pipe, StoreError> {
-        let info = self.client.get_connection_info();
-        Pipe::connect(info, CONNECT_WITHIN, self.answer_within).await
+        let stream = self.address.dial().await?;
+        Ok(Pipe::over(stream, self.answer_within))
     }
 
     /// Asks Redis whether it serves.
@@ -130,14 +129,15 @@ impl Connection {
         if let Some(connection) = &live.connection {
             return Ok((connection.clone(), live.generation));
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WITHIN))
-            .set_response_timeout(Some(self.answer_within));
-        let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
+        let stream = self.address.dial().await?;
+        // All that there is to say at the beginning has been said.
+        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.answer_within));
+        let (connection, driver) = MultiplexedConnection::new_with_config(&nobody, stream, config)
             .await
             .map_err(|error| explain("to connect", &error))?;
+        // It ends with the last clone of the connection.
+        tokio::spawn(driver);
         live.generation += 1;
         live.connection = Some(connection.clone());
         Ok((connection, live.generation))
@@ -185,14 +185,19 @@ fn judge(command: &str, error: &ServerError) -> StoreError {
     judge_code(command, error.code(), error.details().unwrap_or_default())
 }
 
-fn judge_code(command: &str, code: &str, details: &str) -> StoreError {
+/// Tells what a refusal with this code means.
+pub(crate) fn judge_code(command: &str, code: &str, details: &str) -> StoreError {
     let reason = format!("{code} {details}");
     match code {
-        "OOM" | "MISCONF" | "READONLY" | "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS"
+        "OOM" => StoreError::Full,
+        "MISCONF" | "READONLY" | "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS"
         | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED" => {
             StoreError::Unavailable { reason }
         }
-        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => StoreError::Denied { reason },
+        "NOPERM" => StoreError::Denied {
+            reason: format!("{reason}; the rights that it needs: {}", rights::ACL),
+        },
+        "NOAUTH" | "WRONGPASS" | "DENIED" => StoreError::Denied { reason },
         _ => StoreError::Refused {
             command: command.to_owned(),
             reason,

@@ -1,13 +1,19 @@
 //! What can go wrong with Redis.
 
+use std::path::PathBuf;
+
 use hostbus_daemon::secret::SecretError;
 use thiserror::Error;
+
+use crate::tier::Tier;
 
 /// Why Redis could not be used.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// No address is set.
-    #[error("redis.url is not set: write redis://host[:port] or unix:///path/to/socket")]
+    #[error(
+        "redis.url is not set: write redis://host[:port], rediss://host[:port] for TLS, or unix:///path/to/socket"
+    )]
     NoUrl,
     /// The address is none.
     #[error("`{url}` is no address of Redis (redis.url): {reason}")]
@@ -28,19 +34,44 @@ pub enum StoreError {
     /// The password can't be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Rows would be gone before anybody could read them.
-    #[error("redis.retention.raw.seconds is {seconds}: use at least 60")]
+    /// Rows would be gone before anybody could read them, sum them up or pack them.
+    #[error("redis.retention.{tier}.{key} is {value}: expected {expected}")]
     Retention {
+        /// Whose.
+        tier: Tier,
+        /// Its key.
+        key: &'static str,
         /// What was given.
-        seconds: u64,
+        value: u64,
+        /// What it may be.
+        expected: String,
     },
-    /// Redis can't be reached, is loading, is full, can't write its file or may not be written to
+    /// A file of certificates or of their key can't be used.
+    #[error("{key} {} can't be used: {reason}", path.display())]
+    CertificateFile {
+        /// Which one.
+        key: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS can't be set up.
+    #[error("failed to set up TLS to redis: {0}")]
+    Tls(String),
+    /// Redis can't be reached, is loading, can't write its file or may not be written to
     /// now. What was sent may or may not have been done. May be tried again.
     #[error("redis is unavailable: {reason}")]
     Unavailable {
         /// What the system or Redis said.
         reason: String,
     },
+    /// Redis has used up its memory, and takes no writes until it has more or holds less. What was sent
+    /// may be done in part. May be tried again.
+    #[error(
+        "the memory of redis is full (maxmemory): give it more (redis-cli CONFIG SET maxmemory), keep less ([redis.retention]), or remove a node (hostbus forget)"
+    )]
+    Full,
     /// Redis refuses who we are or what we may do; somebody must mend its settings or ours, then it
     /// may be tried again.
     #[error("redis refuses us: {reason}")]
@@ -68,7 +99,10 @@ impl StoreError {
     /// Tells whether the same may be tried again after a wait.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Denied { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Full | Self::Denied { .. }
+        )
     }
 
     pub(crate) fn reply(command: &str) -> Self {

@@ -1,4 +1,4 @@
-//! What Redis says of itself: version, persistence, eviction, memory, time.
+//! What Redis says of itself: version, persistence, eviction, memory, role, time.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,16 @@ pub struct Facts {
     pub version: String,
     /// Whether it keeps an append-only file.
     pub append_only: bool,
+    /// Its last write to its disk failed.
+    pub disk_failed: bool,
     /// What it does when its memory is full; `noeviction` keeps everything.
     pub maxmemory_policy: String,
+    /// The memory it may use, in bytes; 0 for no limit.
+    pub maxmemory_bytes: u64,
     /// The memory it uses, in bytes.
     pub used_memory_bytes: u64,
+    /// It follows another server, and takes no writes.
+    pub is_replica: bool,
     /// Its clock, in milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
     /// Its process id.
@@ -50,11 +56,15 @@ impl Facts {
             .lines()
             .filter_map(|line| line.trim_end().split_once(':'))
             .collect();
+        let is = |name: &str, value: &str| entries.get(name).is_some_and(|has| *has == value);
         Some(Self {
             version: (*entries.get("redis_version")?).to_owned(),
             append_only: *entries.get("aof_enabled")? == "1",
+            disk_failed: is("aof_last_write_status", "err") || is("rdb_last_bgsave_status", "err"),
             maxmemory_policy: (*entries.get("maxmemory_policy")?).to_owned(),
+            maxmemory_bytes: entries.get("maxmemory")?.parse().ok()?,
             used_memory_bytes: entries.get("used_memory")?.parse().ok()?,
+            is_replica: is("role", "slave"),
             time_ms,
             process: entries.get("process_id")?.parse().ok()?,
         })
@@ -80,23 +90,57 @@ fn milliseconds(reply: &Value) -> Option<u64> {
     Some(number(seconds)? * 1000 + number(micros)? / 1000)
 }
 
+/// How often Redis syncs its append-only file: `always`, `everysec`, `no`; `None` when we may not ask.
+///
+/// # Errors
+/// Redis failed.
+pub async fn append_fsync(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let mut query = redis::cmd("CONFIG");
+    query.arg("GET").arg("appendfsync");
+    let reply = match connection.command(&query).await {
+        Ok(reply) => reply,
+        // A user of few rights may not, and a server of somebody else may not know it.
+        Err(StoreError::Denied { .. } | StoreError::Refused { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(match items(&reply) {
+        Some([_, value]) => text(value).map(str::to_owned),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nprocess_id:42\r\n\
-        # Memory\r\nused_memory:1048576\r\nmaxmemory_policy:noeviction\r\n\
-        # Persistence\r\naof_enabled:1\r\n";
+        # Memory\r\nused_memory:1048576\r\nmaxmemory:2097152\r\nmaxmemory_policy:noeviction\r\n\
+        # Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\n\
+        # Replication\r\nrole:master\r\n";
+
+    /// Those of a Redis with which all is well.
+    pub(crate) fn facts() -> Facts {
+        Facts::parse(INFO, 7).unwrap()
+    }
 
     #[test]
     fn the_facts_are_read_from_info() {
-        let facts = Facts::parse(INFO, 7).unwrap();
+        let facts = facts();
         assert_eq!((facts.version.as_str(), facts.process), ("7.0.15", 42));
         assert_eq!(
-            (facts.append_only, facts.used_memory_bytes),
-            (true, 1 << 20)
+            (facts.used_memory_bytes, facts.maxmemory_bytes),
+            (1 << 20, 2 << 20)
+        );
+        assert_eq!(
+            (facts.append_only, facts.is_replica, facts.disk_failed),
+            (true, false, false)
         );
         assert!(Facts::parse("redis_version:7.0.15\r\n", 7).is_none());
+        let worse = INFO
+            .replace("role:master", "role:slave")
+            .replace("write_status:ok", "write_status:err");
+        let worse = Facts::parse(&worse, 7).unwrap();
+        assert!(worse.is_replica && worse.disk_failed);
     }
 
     #[test]
@@ -104,7 +148,7 @@ mod tests {
         let check = |version: &str, supported: bool| {
             let facts = Facts {
                 version: version.to_owned(),
-                ..Facts::parse(INFO, 7).unwrap()
+                ..facts()
             };
             assert_eq!(facts.is_supported(), supported, "{version}");
         };

@@ -138,6 +138,17 @@ impl NodeKeys {
         self.key("events", "")
     }
 
+    /// What every key of the node begins with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The pattern that matches the keys of the node, and no others. Nothing in a node's path has a
+    /// meaning in a pattern.
+    pub(crate) fn pattern(&self) -> String {
+        [&self.prefix, "*"].concat()
+    }
+
     fn key(&self, what: &str, series: &str) -> String {
         [&self.prefix, what, series].concat()
     }

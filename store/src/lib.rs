@@ -4,10 +4,16 @@
 //! |---|---|
 //! | [`chart`] | series over a range, in no more points than asked for |
 //! | [`config`] | the `[redis]` section |
+//! | [`dial`] | a stream to Redis, through TCP, TLS or a socket, that has said who we are |
+//! | `tls` | TLS to Redis |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
 //! | [`events`] | events and the log of alerts, read back |
 //! | [`facts`] | what Redis says of itself |
 //! | [`frame`] | rows of one series, column by column |
+//! | [`caution`] | what about a Redis can cost history |
+//! | [`extent`] | how much history there is |
+//! | [`rights`] | what hostbus may do in a Redis that has users |
+//! | [`forget`] | removing a node whole |
 //! | [`keys`] | every key, and what stands behind it |
 //! | [`tier`] | the resolutions in which a series is kept |
 //! | [`rollup`] | summing up: many rows become the one row of their bucket |
@@ -27,18 +33,23 @@
 pub mod append;
 pub mod batch;
 pub mod block;
+pub mod caution;
 pub mod chain;
 pub mod chart;
 pub mod config;
 pub mod connection;
 pub mod describe;
+pub mod dial;
 pub mod error;
 pub mod events;
+pub mod extent;
 pub mod facts;
+pub mod forget;
 pub mod frame;
 pub mod keys;
 pub mod mark;
 pub mod read;
+pub mod rights;
 pub mod rollup;
 pub mod row;
 pub mod scan;
@@ -51,10 +62,12 @@ mod minute;
 mod pipe;
 mod resp;
 mod streams;
+mod tls;
 
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
 pub use block::{Block, BlockError};
+pub use caution::{Caution, cautions};
 pub use chain::Step;
 pub use chart::{Chart, ChartQuery, Curve, Line};
 pub use config::{Kept, Retention, StoreConfig};
@@ -62,7 +75,9 @@ pub use connection::Connection;
 pub use describe::Describer;
 pub use error::StoreError;
 pub use events::{Log, Order, Record, Records};
-pub use facts::Facts;
+pub use extent::Extent;
+pub use facts::{Facts, append_fsync};
+pub use forget::Forgotten;
 pub use frame::Frame;
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};

@@ -5,27 +5,21 @@
 use std::io;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::timeout;
 
 use crate::connection::judge_text;
+use crate::dial::Stream;
 use crate::error::StoreError;
 use crate::resp::{self, Commands, Reply};
 
 /// How much is read at once. An answer to a row has about 23 bytes.
 const READ_BYTES: usize = 32 * 1024;
 
-/// What bytes can be sent over.
-trait Stream: AsyncRead + AsyncWrite + Send + Sync {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Sync> Stream for S {}
-
 /// A connection for batches.
 pub(crate) struct Pipe {
-    input: ReadHalf<Box<dyn Stream + Unpin>>,
-    output: WriteHalf<Box<dyn Stream + Unpin>>,
+    input: ReadHalf<Box<dyn Stream>>,
+    output: WriteHalf<Box<dyn Stream>>,
     read: Vec<u8>,
     answer_within: Duration,
 }
@@ -40,44 +34,14 @@ pub(crate) struct Refused {
 }
 
 impl Pipe {
-    /// Connects, as `info` says.
-    pub(crate) async fn connect(
-        info: &ConnectionInfo,
-        connect_within: Duration,
-        answer_within: Duration,
-    ) -> Result<Self, StoreError> {
-        let opening = timeout(connect_within, open(info.addr()));
-        let stream = opening.await.map_err(|_| slow("to connect"))?;
-        let (input, output) = split(stream.map_err(|error| lost(&error))?);
-        let mut pipe = Self {
+    /// Batches over a stream on which Redis knows who we are.
+    pub(crate) fn over(stream: Box<dyn Stream>, answer_within: Duration) -> Self {
+        let (input, output) = split(stream);
+        Self {
             input,
             output,
             read: Vec::new(),
             answer_within,
-        };
-        pipe.introduce(info).await?;
-        Ok(pipe)
-    }
-
-    async fn introduce(&mut self, info: &ConnectionInfo) -> Result<(), StoreError> {
-        let settings = info.redis_settings();
-        let mut commands = Commands::default();
-        if let Some(password) = settings.password() {
-            commands.begin(if settings.username().is_some() { 3 } else { 2 });
-            commands.argument(b"AUTH");
-            if let Some(user) = settings.username() {
-                commands.argument(user.as_bytes());
-            }
-            commands.argument(password.as_bytes());
-        }
-        if settings.db() != 0 {
-            commands.begin(2);
-            commands.argument(b"SELECT");
-            commands.argument(settings.db().to_string().as_bytes());
-        }
-        match self.send(&commands).await?.first() {
-            Some(refused) => Err(judge_text("to connect", &refused.reason)),
-            None => Ok(()),
         }
     }
 
@@ -112,21 +76,6 @@ impl Pipe {
         }
         Ok(refused)
     }
-}
-
-async fn open(address: &ConnectionAddr) -> io::Result<Box<dyn Stream + Unpin>> {
-    Ok(match address {
-        ConnectionAddr::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
-        ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        other => {
-            let reason = format!("no way to {other}");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
-        }
-    })
 }
 
 async fn read_replies(

@@ -3,8 +3,10 @@
 //! It listens on a Unix socket that only its owner can open, keeps an append-only file, and evicts
 //! nothing. It is a child in a process group of its own, so that a Ctrl-C in the terminal does
 //! not reach it before the rest of hostbus has written what it holds. The caller keeps two of
-//! hostbus from using one folder; a server that a killed hostbus left there is taken over.
+//! hostbus from using one folder; a server that a killed hostbus left there is taken over. Before each
+//! start its file is looked through, and mended when it is damaged.
 
+mod aof;
 mod program;
 mod settings;
 
@@ -20,7 +22,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -171,6 +173,12 @@ impl PrivateServer {
         })
     }
 
+    /// What was cut off damaged files in `folder`, and is still kept there.
+    #[must_use]
+    pub fn cut_off(folder: &Path) -> Vec<PathBuf> {
+        aof::kept(folder)
+    }
+
     /// Its address, for `redis.url`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -246,6 +254,7 @@ impl Keeper {
 
     /// Runs the child and waits until it serves.
     async fn launch(&self) -> Result<Child, ServerError> {
+        self.mend().await?;
         let program = self.program.name;
         let mut child = Command::new(program)
             .arg(&self.settings.file)
@@ -290,6 +299,27 @@ impl Keeper {
             "private redis-server is up"
         );
         Ok(child)
+    }
+
+    /// Cuts off the damaged end of the append-only file, if it has one.
+    async fn mend(&self) -> Result<(), ServerError> {
+        let folder = self.settings.folder.clone();
+        let failed = |error: JoinError| ServerError::Folder {
+            path: self.settings.folder.clone(),
+            source: io::Error::other(error),
+        };
+        let cuts = spawn_blocking(move || aof::mend(&folder)).await;
+        for cut in cuts.map_err(failed)?? {
+            warn!(
+                file = %cut.file.display(),
+                at = cut.at,
+                bytes = cut.bytes,
+                reason = cut.reason,
+                kept = %cut.kept.display(),
+                "the append-only file of redis was damaged: all that follows its last whole command was cut off and is kept aside"
+            );
+        }
+        Ok(())
     }
 
     async fn answer(&self) -> Answer {

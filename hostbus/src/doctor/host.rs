@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use hostbus_store::PrivateServer;
 use tokio::process::Command;
 
 use super::finding::Finding;
@@ -92,6 +93,18 @@ pub(super) fn redis_program(settings: &Settings) -> Finding {
     }
 }
 
+/// Was something cut off the files of the private Redis?
+pub(super) fn redis_files(folder: &Folder) -> Option<Finding> {
+    let kept = PrivateServer::cut_off(&folder.redis());
+    let one = kept.last()?.display();
+    let found = format!(
+        "{} damaged ends were cut off the append-only file, such as {one}",
+        kept.len()
+    );
+    let mend = "history of that time may be missing; look at the disk, then remove these files";
+    Some(Finding::warning("redis-files", found, mend))
+}
+
 /// Is the port of the bus free for the next `hostbus up`?
 pub(super) fn port(listen: SocketAddr) -> Finding {
     let check = "port";
@@ -169,6 +182,20 @@ mod tests {
         let finding = data_folder(&folder).unwrap();
         assert_eq!(finding.level, Level::Error);
         assert!(finding.mend.unwrap().starts_with("chmod 700 "));
+    }
+
+    #[test]
+    fn what_was_cut_off_the_files_of_redis_is_told() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::at(Some(temporary.path())).unwrap();
+        folder.create().unwrap();
+        assert_eq!(redis_files(&folder), None);
+        let parts = folder.redis().join("appendonlydir");
+        fs::create_dir(&parts).unwrap();
+        fs::write(parts.join("appendonly.aof.1.incr.aof.cut-at-7"), "x").unwrap();
+        let finding = redis_files(&folder).unwrap();
+        assert_eq!(finding.level, Level::Warning);
+        assert!(finding.found.starts_with("1 "), "{finding:?}");
     }
 
     #[test]

@@ -56,13 +56,14 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
     findings.extend(host::data_folder(&folder));
     findings.extend(host::credentials(&folder));
     findings.push(host::redis_program(&settings));
+    findings.extend(host::redis_files(&folder));
     findings.push(host::gpu_library(&settings));
     findings.push(host::clock().await);
     match folder.endpoints() {
         Ok(endpoints) => {
             findings.push(Finding::ok("site", format!("up: {}", endpoints.mqtt)));
             findings.push(site::broker(&folder, &endpoints).await);
-            findings.extend(site::redis(&settings.redis, &endpoints).await);
+            findings.extend(site::redis(&settings.redis, &endpoints.redis).await);
         }
         Err(_) if folder.is_locked() => findings.push(Finding::warning(
             "site",
@@ -76,6 +77,9 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
                 "start it with `hostbus up`",
             ));
             findings.extend(settings.broker.listen.map(host::port));
+            if let Some(url) = &settings.redis.url {
+                findings.extend(site::redis(&settings.redis, url).await);
+            }
         }
     }
     Ok(findings)

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use hostbus_daemon::{clock, exit};
-use hostbus_store::{NodeSummary, Reader, StoreConfig};
+use hostbus_store::{NodeSummary, Reader};
 use hostbus_wire::NodePath;
 use hostbus_wire::status::Status;
 use jiff::tz::TimeZone;
@@ -19,7 +19,7 @@ use span::Stretch;
 use table::Table;
 
 use crate::cli::HistoryArgs;
-use crate::folder::Folder;
+use crate::reach;
 
 pub(crate) fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -46,20 +46,12 @@ async fn history(args: &HistoryArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &HistoryArgs) -> anyhow::Result<Reader> {
-    let url = match &args.redis {
-        Some(url) => url.clone(),
-        None => Folder::at(args.data.as_deref())?.endpoints()?.redis,
-    };
-    let password_file = args.redis_password_file.clone();
-    Ok(Reader::open(&StoreConfig {
-        url: Some(url),
-        password_file,
-        ..StoreConfig::default()
-    })?)
+    let store = reach::store(&args.redis, args.data.as_deref())?;
+    Ok(Reader::open(&store)?)
 }
 
 /// The node that `wanted` means: `site.node`, or a node's name when only one site has it.
-fn find(wanted: &str, nodes: &[NodeSummary]) -> anyhow::Result<NodePath> {
+pub(crate) fn find(wanted: &str, nodes: &[NodeSummary]) -> anyhow::Result<NodePath> {
     let known = || {
         let names: Vec<String> = nodes
             .iter()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::logging::LogConfig;
-use hostbus_store::{Reader, StoreConfig};
+use hostbus_store::StoreConfig;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -60,9 +60,6 @@ impl Settings {
         of(self.ingester.check())?;
         of(self.publisher.check())?;
         of(self.publisher.path().map(drop))?;
-        match &self.redis.url {
-            Some(_) => of(Reader::open(&self.redis).map(drop)),
-            None => Ok(()),
-        }
+        of(self.redis.check())
     }
 }

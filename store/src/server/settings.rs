@@ -104,6 +104,7 @@ impl Settings {
              appendfsync everysec\n\
              auto-aof-rewrite-min-size 256mb\n\
              rdbcompression no\n\
+             aof-load-truncated yes\n\
              save \"\"\n\
              maxmemory-policy noeviction\n",
             quoted(&self.socket),
