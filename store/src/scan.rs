@@ -95,6 +95,8 @@ struct Look {
     blocks: Vec<u64>,
     /// How many replies it gets.
     commands: usize,
+    /// Its commands are one transaction.
+    whole: bool,
 }
 
 impl Scan {
@@ -158,8 +160,9 @@ impl Scan {
         Ok(pages.into_iter().next().flatten())
     }
 
-    /// Adds the commands of the next look to `pipeline`; `None` at the end.
-    fn ask(&self, pipeline: &mut Pipeline) -> Option<Look> {
+    /// Adds the commands of the next look to `pipeline`, as one transaction where it is to be
+    /// `whole`; `None` at the end.
+    fn ask(&self, pipeline: &mut Pipeline, whole: bool) -> Option<Look> {
         let from_ms = self.from_ms?;
         let first = self.tier.block(from_ms);
         let mut until_ms = self.to_ms;
@@ -171,6 +174,7 @@ impl Scan {
                     until_ms,
                     blocks: Vec::new(),
                     commands: 1,
+                    whole: false,
                 });
             }
             Listing::None => (0..FEW_BLOCKS)
@@ -187,7 +191,9 @@ impl Scan {
             }
         };
         let commands = pipeline.len();
-        pipeline.cmd("MULTI");
+        if whole {
+            pipeline.cmd("MULTI");
+        }
         pipeline
             .cmd("XRANGE")
             .arg(&self.stream)
@@ -211,12 +217,15 @@ impl Scan {
         if !blocks.is_empty() {
             pipeline.cmd("HMGET").arg(&self.packed).arg(&blocks);
         }
-        pipeline.cmd("EXEC");
+        if whole {
+            pipeline.cmd("EXEC");
+        }
         Some(Look {
             from_ms,
             until_ms,
             blocks,
             commands: pipeline.len() - commands,
+            whole,
         })
     }
 
@@ -227,7 +236,7 @@ impl Scan {
             self.listing = Listing::Done(self.starts(starts));
             return Ok(None);
         }
-        let mut replies = results(replies)?.iter();
+        let mut replies = results(replies, look.whole)?.iter();
         let mut next = || {
             let reply = replies.next().and_then(items);
             reply.ok_or_else(|| StoreError::reply("a range"))
@@ -353,12 +362,24 @@ pub(crate) async fn next_frames(scans: &mut [Scan]) -> Result<Vec<Option<FramePa
     };
     let mut waiting: Vec<usize> = (0..scans.len()).collect();
     while !waiting.is_empty() {
-        let mut pipeline = Pipeline::new();
-        let looks: Vec<(usize, Look)> = waiting
-            .iter()
-            .filter_map(|scan| Some((*scan, scans[*scan].ask(&mut pipeline)?)))
-            .collect();
-        let replies = connection.pipeline(&pipeline).await?;
+        let look = |whole: bool| {
+            let mut pipeline = Pipeline::new();
+            let looks: Vec<(usize, Look)> = waiting
+                .iter()
+                .filter_map(|scan| Some((*scan, scans[*scan].ask(&mut pipeline, whole)?)))
+                .collect();
+            (pipeline, looks)
+        };
+        let (pipeline, looks) = look(true);
+        let (looks, replies) = match connection.pipeline(&pipeline).await {
+            // A Redis whose memory is full takes no transaction, though this one only reads. Nor does
+            // it take a block: no row moves meanwhile.
+            Err(StoreError::Full) => {
+                let (pipeline, looks) = look(false);
+                (looks, connection.pipeline(&pipeline).await?)
+            }
+            replies => (looks, replies?),
+        };
         let mut replies = replies.as_slice();
         waiting.clear();
         for (scan, look) in looks {
@@ -375,24 +396,25 @@ pub(crate) async fn next_frames(scans: &mut [Scan]) -> Result<Vec<Option<FramePa
     Ok(pages)
 }
 
-/// What EXEC, the last of `replies`, gives for the commands before it.
-fn results(replies: &[Value]) -> Result<&[Value], StoreError> {
+/// What EXEC, the last of `replies`, gives for the commands before it; without a transaction the
+/// replies themselves.
+fn results(replies: &[Value], whole: bool) -> Result<&[Value], StoreError> {
     let refused = |error: &redis::ServerError| StoreError::Refused {
         command: "a range".to_owned(),
         reason: error.to_string(),
     };
-    match replies.last() {
-        Some(Value::Array(results)) => {
-            for result in results {
-                if let Value::ServerError(error) = result {
-                    return Err(refused(error));
-                }
-            }
-            Ok(results)
+    let results = match replies.last() {
+        _ if !whole => replies,
+        Some(Value::Array(results)) => results,
+        Some(Value::ServerError(error)) => return Err(refused(error)),
+        _ => return Err(StoreError::reply("a range")),
+    };
+    for result in results {
+        if let Value::ServerError(error) = result {
+            return Err(refused(error));
         }
-        Some(Value::ServerError(error)) => Err(refused(error)),
-        _ => Err(StoreError::reply("a range")),
     }
+    Ok(results)
 }
 
 impl FramePage {
