@@ -99,10 +99,20 @@ pub(crate) fn write_argument(out: &mut Vec<u8>, argument: &[u8]) {
 }
 
 fn head(out: &mut Vec<u8>, kind: u8, number: usize) {
-    let mut digits = [0; 20];
-    out.push(kind);
-    out.extend_from_slice(decimal(&mut digits, number as u64));
-    out.extend_from_slice(b"\r\n");
+    // Nearly all are this short.
+    match u8::try_from(number) {
+        Ok(small @ 0..=9) => out.extend_from_slice(&[kind, b'0' + small, b'\r', b'\n']),
+        Ok(small @ 10..=99) => {
+            let (tens, ones) = (b'0' + small / 10, b'0' + small % 10);
+            out.extend_from_slice(&[kind, tens, ones, b'\r', b'\n']);
+        }
+        _ => {
+            let mut digits = [0; 20];
+            out.push(kind);
+            out.extend_from_slice(decimal(&mut digits, number as u64));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// The digits of a number.
@@ -193,6 +203,13 @@ mod tests {
         let arguments: Vec<&[u8]> = commands.arguments(1).collect();
         assert_eq!(arguments, [&b"GET"[..], b"1234567890123"]);
         assert_eq!(commands.arguments(2).count(), 0);
+        for bytes in [9, 10, 99, 100, 1_000] {
+            let argument = vec![b'x'; bytes];
+            commands.begin(bytes);
+            commands.argument(&argument);
+            let last = commands.len() - 1;
+            assert_eq!(commands.arguments(last).collect::<Vec<_>>(), [&argument]);
+        }
         commands.clear();
         assert_eq!((commands.len(), commands.bytes().len()), (0, 0));
     }

@@ -56,6 +56,8 @@ pub(crate) struct Slot<'n> {
     pub(crate) raw: &'n [u8],
     /// The fields that the row has.
     pub(crate) fields: Fields,
+    /// How many of them are known now.
+    pub(crate) points: u32,
     /// The minute that the row belongs to.
     pub(crate) minute: &'n mut Minute,
     /// This row also sets the stream's expiry, and puts its name among the node's series. The first
@@ -74,15 +76,18 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Adds the fields that `series` knows now.
-    pub(crate) fn learn(&mut self, series: &Series<'_>) {
-        let mut place = 0;
+    /// Adds the fields that `series` knows now. Gives how many these are.
+    pub(crate) fn learn(&mut self, series: &Series<'_>) -> u32 {
+        let (mut place, mut known, mut beyond) = (0, 0, 0);
         series.for_each_field(|_, value| {
             if value.is_some() {
-                self.known |= bit(place);
+                known |= bit(place);
+                beyond += u32::from(place >= 64);
             }
             place += 1;
         });
+        self.known |= known;
+        known.count_ones() + beyond
     }
 
     /// Tells whether the field at this place has room in a row.
@@ -110,10 +115,7 @@ impl Fields {
 }
 
 fn bit(place: usize) -> u64 {
-    u32::try_from(place)
-        .ok()
-        .and_then(|place| 1_u64.checked_shl(place))
-        .unwrap_or(0)
+    if place < 64 { 1 << place } else { 0 }
 }
 
 impl NodeStreams {
@@ -146,7 +148,7 @@ impl NodeStreams {
         self.cursor = place + 1;
         let stream = self.streams.get_mut(place)?;
         stream.used_ms = now_ms;
-        stream.fields.learn(series);
+        let points = stream.fields.learn(series);
         let mut due = false;
         if !first {
             stream.rows_to_trim -= 1;
@@ -159,6 +161,7 @@ impl NodeStreams {
             name: &stream.name,
             raw: &stream.raw,
             fields: stream.fields,
+            points,
             minute: &mut stream.minute,
             tend: first || due,
             trim: due,

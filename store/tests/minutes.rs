@@ -82,6 +82,7 @@ fn minutes(
 }
 
 /// A sample with values of all kinds, some of them unknown.
+#[expect(clippy::unwrap_used, reason = "a fixed name is well formed")]
 fn rich(node: &std::sync::Arc<NodePath>, seq: u64) -> Entry {
     let mut entry = entry(node, seq);
     let number = seq as f64;
@@ -90,7 +91,7 @@ fn rich(node: &std::sync::Arc<NodePath>, seq: u64) -> Entry {
     cpu.load1 = (!seq.is_multiple_of(3)).then_some(number / 3.0);
     cpu.temperature_celsius = (seq > 40).then_some(-0.5);
     cpu.cores = vec![number % 10.0 + 0.1, 100.0 / 3.0];
-    let mut network = Network::new("eth0".parse().unwrap_or_else(|_| unreachable!()));
+    let mut network = Network::new("eth0".parse().unwrap());
     network.rx_bytes_per_second = Some(seq * 1_000_000_007);
     network.speed_bits_per_second = Some(1_000_000_000 + seq);
     entry.sample.cpu = Some(cpu);

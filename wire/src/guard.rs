@@ -113,6 +113,15 @@ pub fn check(bytes: &[u8]) -> Result<(), Violation> {
     }
 }
 
+/// Up to so many keys of a map are compared with each other.
+const FEW_KEYS: usize = 20;
+
+fn duplicate(key: &[u8]) -> Violation {
+    Violation::DuplicateKey {
+        key: String::from_utf8_lossy(key).into_owned(),
+    }
+}
+
 struct Scan<'b> {
     rest: &'b [u8],
     numbers: usize,
@@ -156,26 +165,41 @@ impl<'b> Scan<'b> {
         if count > self.rest.len() / 2 {
             return Err(Violation::Truncated);
         }
+        if count <= FEW_KEYS {
+            // Few keys are compared faster than they are sorted: most differ in length.
+            let mut keys: [&[u8]; FEW_KEYS] = [&[]; FEW_KEYS];
+            for key in keys.iter_mut().take(count) {
+                *key = self.entry(depth)?;
+            }
+            let twice = |place: &usize| keys[..*place].contains(&keys[*place]);
+            return match (1..count).find(twice) {
+                Some(place) => Err(duplicate(keys[place])),
+                None => Ok(()),
+            };
+        }
         let mut keys = Vec::with_capacity(count);
         for _ in 0..count {
-            let head = self.byte()?;
-            if head >> 5 != 3 {
-                return Err(Violation::KeyNotText);
-            }
-            let key = self.text(head)?;
-            if key.len() > MAX_KEY_BYTES {
-                return Err(Violation::KeyTooLong { bytes: key.len() });
-            }
-            keys.push(key);
-            self.item(depth + 1)?;
+            keys.push(self.entry(depth)?);
         }
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Violation::DuplicateKey {
-                key: pair[0].to_owned(),
-            }),
+            Some(pair) => Err(duplicate(pair[0])),
             None => Ok(()),
         }
+    }
+
+    /// Walks one entry of a map. Gives its key.
+    fn entry(&mut self, depth: usize) -> Result<&'b [u8], Violation> {
+        let head = self.byte()?;
+        if head >> 5 != 3 {
+            return Err(Violation::KeyNotText);
+        }
+        let key = self.text(head)?;
+        if key.len() > MAX_KEY_BYTES {
+            return Err(Violation::KeyTooLong { bytes: key.len() });
+        }
+        self.item(depth + 1)?;
+        Ok(key)
     }
 
     fn simple(&mut self, byte: u8) -> Result<(), Violation> {
@@ -214,9 +238,14 @@ impl<'b> Scan<'b> {
         self.argument(byte)
     }
 
-    fn text(&mut self, byte: u8) -> Result<&'b str, Violation> {
+    fn text(&mut self, byte: u8) -> Result<&'b [u8], Violation> {
         let bytes = self.bytes(byte, MAX_TEXT_BYTES)?;
-        std::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8)
+        // Most texts are keys, short and plain.
+        if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() {
+            Ok(bytes)
+        } else {
+            Err(Violation::NotUtf8)
+        }
     }
 
     fn bytes(&mut self, byte: u8, most: usize) -> Result<&'b [u8], Violation> {
@@ -346,6 +375,21 @@ mod tests {
             }),
         );
         check_is(b"\xa1\x01\xf6", Err(Violation::KeyNotText));
+        for count in [2, FEW_KEYS, FEW_KEYS + 1, 100] {
+            let mut bytes = vec![0xb8, u8::try_from(count).unwrap()];
+            for key in 0..count {
+                // The last is the first again.
+                let key = key % (count - 1);
+                bytes.push(0x62);
+                bytes.extend(format!("{key:02}").bytes());
+                bytes.push(0xf6);
+            }
+            let key = "00".to_owned();
+            check_is(&bytes, Err(Violation::DuplicateKey { key }));
+            let last = bytes.len() - 2;
+            bytes[last] = b'x';
+            check_is(&bytes, Ok(()));
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Appender {
                 commands.argument(text.as_bytes());
             });
             owners.push(Owner::Row(number));
-            outcome.points += series.points() as u64;
+            outcome.points += u64::from(slot.points);
             if slot.tend {
                 expire(commands, slot.raw, raw);
                 commands.begin(3);
