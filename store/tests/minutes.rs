@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use fixture::{Fixture, at, entries, entry, fixture, mark, node};
 use hostbus_store::rollup::{Bucket, Fields};
-use hostbus_store::{Entry, Step, Tier};
+use hostbus_store::{Entry, Kept, Step, Tier};
 use hostbus_wire::NodePath;
 use hostbus_wire::sample::{Cpu, Network};
 
@@ -189,7 +189,10 @@ async fn around_late_rows_minutes_are_left_alone() {
 #[tokio::test]
 async fn no_minutes_are_kept_where_none_are_wanted() {
     let mut fixture = fixture().await;
-    fixture.config.retention.minute.seconds = 0;
+    fixture.config.retention.minute = Kept {
+        seconds: 0,
+        stream_seconds: None,
+    };
     let a = node("a");
     let mut appender = fixture.appender();
     for entry in entries(&a, 1..=30) {
