@@ -205,13 +205,13 @@ impl Writer {
             self.told(outcome).await;
         }
         drop(rooms);
+        if !forgotten.is_empty() {
+            self.forget(&forgotten).await;
+        }
         if !recovering.is_empty() {
             for (node, mark) in self.recover(recovering).await {
                 let _ = self.feedback.send(Feedback::Recovered(node, mark)).await;
             }
-        }
-        if !forgotten.is_empty() {
-            self.forget(&forgotten).await;
         }
         self.expect_marks();
     }
