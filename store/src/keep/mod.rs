@@ -28,14 +28,19 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use hostbus_wire::NodePath;
+use redis::Value;
 
 use self::look::Look;
 use self::visit::{Halt, Visit};
 use crate::config::{Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
-use crate::keys::NodeKeys;
+use crate::keys::{self, NodeKeys};
+use crate::row::{items, text};
 use crate::tier::Tier;
+
+/// How many names are asked for at once.
+const SCAN_COUNT: u32 = 250;
 
 /// What a visit to a series did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +88,7 @@ struct Node {
     /// The count of the keeper's changes that all of it was read under.
     changes: Option<u64>,
     series: HashMap<Box<str>, Progress>,
+    visited: bool,
 }
 
 /// What is remembered of a series.
@@ -133,6 +139,7 @@ impl Keeper {
         let Some(known) = self.nodes.get_mut(node) else {
             return Ok(Tended::default());
         };
+        known.visited = true;
         let mut progress = known.series.remove(series).unwrap_or_default();
         let mut visit = Visit {
             connection: &self.connection,
@@ -171,9 +178,71 @@ impl Keeper {
         Ok(tended)
     }
 
-    /// Forgets what it remembers of a node.
-    pub fn forget(&mut self, node: &NodePath) {
-        self.nodes.remove(node);
+    /// Some of the nodes, and where the next ones are; the first ones with `from` 0, and no others with
+    /// a next of 0. A node may come twice.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn nodes(&self, from: u64) -> Result<(Vec<NodePath>, u64), StoreError> {
+        let (pairs, next) = self.scan("ZSCAN", keys::NODES, from).await?;
+        let nodes = pairs
+            .chunks(2)
+            .filter_map(|pair| pair.first()?.parse().ok());
+        Ok((nodes.collect(), next))
+    }
+
+    /// About how many nodes there are.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn count_nodes(&self) -> Result<u64, StoreError> {
+        let reply = self
+            .connection
+            .command(redis::cmd("ZCARD").arg(keys::NODES))
+            .await?;
+        match reply {
+            Value::Int(nodes) => Ok(u64::try_from(nodes).unwrap_or(0)),
+            _ => Err(StoreError::reply("ZCARD")),
+        }
+    }
+
+    /// Some of the series of a node, as [`Keeper::nodes`] does.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn series(
+        &self,
+        node: &NodePath,
+        from: u64,
+    ) -> Result<(Vec<String>, u64), StoreError> {
+        self.scan("SSCAN", &NodeKeys::new(node).series(), from)
+            .await
+    }
+
+    async fn scan(
+        &self,
+        command: &str,
+        key: &str,
+        from: u64,
+    ) -> Result<(Vec<String>, u64), StoreError> {
+        let mut scan = redis::cmd(command);
+        scan.arg(key).arg(from).arg("COUNT").arg(SCAN_COUNT);
+        let reply = self.connection.command(&scan).await?;
+        let Some([next, names]) = items(&reply) else {
+            return Err(StoreError::reply(command));
+        };
+        let next = text(next).and_then(|next| next.parse().ok());
+        let names = items(names).unwrap_or_default().iter().filter_map(text);
+        Ok((
+            names.map(str::to_owned).collect(),
+            next.ok_or_else(|| StoreError::reply(command))?,
+        ))
+    }
+
+    /// Forgets the nodes that were not visited since this was called last.
+    pub fn forget_unvisited(&mut self) {
+        self.nodes
+            .retain(|_, node| std::mem::take(&mut node.visited));
     }
 }
 

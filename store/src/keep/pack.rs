@@ -177,9 +177,8 @@ impl Visit<'_> {
         let existing = bytes(&replies[0]);
         let have = existing.and_then(|bytes| block::decode(bytes, None).ok());
         let have: usize = have.map_or(0, |block: Block| block.rows.len());
-        let columns = Columns {
-            names: names.to_vec(),
-        };
+        let mut columns = Columns::default();
+        columns.names.extend_from_slice(names);
         let Some(bytes) = self.with_block(tier, existing, columns, rows) else {
             return Ok(None);
         };

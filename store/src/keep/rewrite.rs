@@ -12,7 +12,7 @@ use redis::{Cmd, Pipeline, RedisWrite, Value};
 use super::rows::{EntryId, entry_id};
 use super::sums::Made;
 use super::visit::{Halt, Visit, list};
-use crate::row::{bytes, items, write_value};
+use crate::row::{UNKNOWN, bytes, items};
 use crate::tier::Tier;
 
 /// How many rows are copied at once.
@@ -35,19 +35,16 @@ pub(super) struct Edit {
 impl Edit {
     /// A rolled-up row, in the place of the one that is there.
     pub(super) fn row(made: &Made, seq: u64) -> Self {
-        let mut texts = Cmd::new();
+        let mut texts = Vec::with_capacity(2 * made.names.len());
         for (name, value) in made.names.iter().zip(&made.values) {
-            texts.write_arg(name.as_bytes());
-            write_value(&mut texts, value.map(hostbus_wire::Value::Float));
+            texts.push(name.clone().into_bytes());
+            let text = value.map(|value| hostbus_wire::Value::Float(value).to_string());
+            texts.push(text.map_or_else(|| UNKNOWN.as_bytes().to_vec(), String::into_bytes));
         }
-        let texts = texts.args_iter().map(|argument| match argument {
-            redis::Arg::Simple(text) => text.to_vec(),
-            _ => Vec::new(),
-        });
         Self {
             at_ms: made.at_ms,
             seq: Some(seq),
-            texts: texts.collect(),
+            texts,
         }
     }
 
