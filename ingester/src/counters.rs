@@ -67,6 +67,20 @@ counters! {
     descriptions_dropped,
     /// Marks published.
     marks,
+    /// Visits of the keeper to a series.
+    keeper_visits,
+    /// Rolled-up rows that the keeper wrote.
+    keeper_rolled_up_rows,
+    /// Late rows that the keeper put in their places.
+    keeper_merged_rows,
+    /// Blocks that the keeper packed.
+    keeper_packed_blocks,
+    /// Visits that another keeper or the writer came in between of.
+    keeper_contended,
+    /// What the keeper could not read, and passed over.
+    keeper_malformed,
+    /// What Redis refused the keeper, or had no room.
+    keeper_refused,
     /// Failures of Redis.
     redis_errors,
 }

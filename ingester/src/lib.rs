@@ -19,6 +19,7 @@
 //! | [`writer`] | batches into Redis; comes back when Redis does |
 //! | [`marks`] | the committed marks on their way to the bus |
 //! | [`describer`] | inventory, status and events into Redis |
+//! | [`keeper`] | walks all series: rollups, late rows, packing, retention |
 //! | [`announcer`] | the ingester's own health and events on the bus |
 //! | [`lookout`] | a word in the log about a Redis that could lose history |
 //! | [`counters`] | what is counted |
@@ -29,6 +30,7 @@ pub mod counters;
 pub mod describer;
 pub mod error;
 pub mod intake;
+pub mod keeper;
 pub mod lookout;
 pub mod marks;
 pub mod node;
@@ -44,7 +46,7 @@ use std::time::Duration;
 
 use hostbus_client::{BusConfig, Connection, Options};
 use hostbus_daemon::{CancellationToken, Running};
-use hostbus_store::{Appender, Describer, StoreConfig};
+use hostbus_store::{Appender, Describer, Keeper, StoreConfig};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -57,6 +59,7 @@ use crate::announcer::Announcer;
 use crate::counters::Counters;
 use crate::describer::DescriberTask;
 use crate::intake::Intake;
+use crate::keeper::KeeperTask;
 use crate::lookout::Lookout;
 use crate::marks::Marks;
 use crate::writer::Writer;
@@ -98,6 +101,7 @@ pub async fn start(
         appenders.push(Appender::open(&store, config.max_series_per_node)?);
     }
     let describer = Describer::open(&store)?;
+    let keeper = Keeper::open(&store)?;
     let connection = Connection::open(&bus, options)?;
     let sender = connection.sender();
 
@@ -129,6 +133,7 @@ pub async fn start(
             })
             .collect(),
         describer: DescriberTask::new(describer, descriptions_in, Arc::clone(&counters)),
+        keeper: KeeperTask::new(keeper, Arc::clone(&counters)),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
         lookout: Lookout::new(hostbus_store::Connection::open(&store)?),
     };
@@ -145,6 +150,7 @@ struct Parts {
     intake: Intake,
     writers: Vec<Writer>,
     describer: DescriberTask,
+    keeper: KeeperTask,
     announcer: Announcer,
     lookout: Lookout,
 }
@@ -159,6 +165,7 @@ async fn run(
         mut intake,
         writers,
         describer,
+        keeper,
         announcer,
         lookout,
     } = parts;
@@ -167,6 +174,8 @@ async fn run(
         tasks.spawn(writer.run());
     }
     tasks.spawn(describer.run());
+    let keeping = CancellationToken::new();
+    tasks.spawn(keeper.run(keeping.clone()));
     let farewell = CancellationToken::new();
     let mut voice: JoinSet<()> = JoinSet::new();
     voice.spawn(announcer.run(farewell.clone()));
@@ -185,6 +194,7 @@ async fn run(
             () = token.cancelled() => break Ok(()),
         }
     };
+    keeping.cancel();
     // Without the intake's ends of their channels, writers and describer finish what they hold.
     drop(intake);
     let drain = async {

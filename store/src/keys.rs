@@ -7,7 +7,8 @@
 //!                                      `nan` when unknown now
 //! hb:{S.N}:<tier>:<series> stream      id <bucket start in ms>-0, one row a bucket of the tier 1m,
 //!                                      10m, 1h: average as the field's own name, `<field>_min`,
-//!                                      `<field>_max`, and `n`, the rows that it was made from
+//!                                      `<field>_max`, and `n`, the rows that it was made from; the
+//!                                      id <ms>-1 where the series fell silent within the bucket
 //! hb:{S.N}:packed:<tier>:<series>
 //!                          hash        what is older than the stream of the tier raw, 1m, 10m,
 //!                                      1h: <block start in ms> -> the rows of a block, column by
@@ -15,6 +16,10 @@
 //! hb:{S.N}:late:<series>   sorted set  rows that came too late for the stream, by ms; a member is
 //!                                      the text `<ms> <field> <value> <field> <value> ...` of
 //!                                      what is known
+//! hb:{S.N}:kept            hash        the keeper's own: <series> -> the times in ms up to which its rows of
+//!                                      1m, 10m and 1h are complete; `changes` counts its changes
+//! hb:{S.N}:merging:<token> stream      a stream while late rows are put into it; renamed, or
+//!                                      expires within the hour
 //! hb:{S.N}:last            string      the sample written last, as JSON, at most one a second;
 //!                                      expires after three intervals, but not before five minutes
 //! hb:{S.N}:info            hash        the inventory, one field each; a collector's state stands in
@@ -112,6 +117,18 @@ impl NodeKeys {
     #[must_use]
     pub fn late(&self, series: &str) -> String {
         self.key("late:", series)
+    }
+
+    /// How far the keeper has come with each series.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        self.key("kept", "")
+    }
+
+    /// A stream that is to take another one's place.
+    #[must_use]
+    pub fn merging(&self, token: &str) -> String {
+        self.key("merging:", token)
     }
 
     /// The sample written last.

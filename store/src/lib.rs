@@ -23,6 +23,7 @@
 //! | [`batch`] | samples to be written, and what became of them |
 //! | [`block`] | a packed block of rows, both ways |
 //! | [`append`] | writing samples: rows first, then the mark |
+//! | [`keep`] | keeping the series in order: rollups, late rows, packing, retention |
 //! | [`describe`] | writing what is no time series: inventory, status, events, fields |
 //! | [`read`] | nodes, series and rows, read back |
 //! | [`scan`] | a range of one series, page by page |
@@ -46,6 +47,7 @@ pub mod extent;
 pub mod facts;
 pub mod forget;
 pub mod frame;
+pub mod keep;
 pub mod keys;
 pub mod mark;
 pub mod read;
@@ -79,6 +81,7 @@ pub use extent::Extent;
 pub use facts::{Facts, append_fsync};
 pub use forget::Forgotten;
 pub use frame::Frame;
+pub use keep::{Keeper, Tended};
 pub use mark::Mark;
 pub use read::{NodeSummary, Range, Reader};
 pub use row::{Point, Row};

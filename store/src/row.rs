@@ -108,7 +108,7 @@ impl Columns {
     }
 
     /// The column of the field `name`, most likely the one at `position`.
-    fn column(&mut self, position: usize, name: &str) -> Option<usize> {
+    pub(crate) fn column(&mut self, position: usize, name: &str) -> Option<usize> {
         if self.names.get(position).is_some_and(|have| have == name) {
             return Some(position);
         }

@@ -1,0 +1,256 @@
+//! What there is of a series: the first thing that a visit reads.
+
+use redis::{Cmd, Value};
+
+use super::Progress;
+use super::rows::{entry_id, member_ms, parse_id};
+use super::visit::{Halt, Visit, list};
+use crate::row::{bytes, items, text};
+use crate::tier::Tier;
+
+/// How many late rows are taken at once.
+const LATE_ROWS: usize = 500;
+/// Into how many blocks of raw rows they may fall, so that what is made anew for them is bounded.
+const LATE_BLOCKS: usize = 8;
+/// How often it is looked what each tier holds.
+const LOOK_EVERY_MS: u64 = 3_600_000;
+/// No tier has more blocks; what has more is somebody else's.
+const MAX_BLOCKS: i64 = 200_000;
+
+/// What there is of a series.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Up to where each tier is complete, as it stands in Redis.
+    pub(super) checked_text: String,
+    checked: [u64; 4],
+    /// The time of the newest row as it came.
+    pub(super) top_ms: u64,
+    /// The oldest of the late rows.
+    pub(super) late: Vec<Late>,
+    /// What each tier holds; only now and then.
+    pub(super) tiers: Option<[Held; 4]>,
+}
+
+/// A member of the late rows.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) member: Value,
+    /// Its time; none when it is no row.
+    pub(super) at_ms: Option<u64>,
+}
+
+/// What a tier holds.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// The time of the first row of its stream.
+    pub(super) first_ms: Option<u64>,
+    /// The time of the last one.
+    pub(super) last_ms: Option<u64>,
+    /// The starts of its blocks, sorted.
+    pub(super) blocks: Vec<u64>,
+    /// There is a key of it, with rows or without.
+    pub(super) is_there: bool,
+}
+
+impl Look {
+    /// Up to where a tier is complete.
+    pub(super) fn checked_ms(&self, tier: Tier) -> u64 {
+        self.checked[tier as usize]
+    }
+}
+
+impl Visit<'_> {
+    /// Looks what there is.
+    pub(super) async fn look(&mut self) -> Result<Look, Halt> {
+        let look = self.look_once().await?;
+        if !self.outrun {
+            return Ok(look);
+        }
+        *self.progress = Progress::default();
+        self.look_once().await
+    }
+
+    async fn look_once(&mut self) -> Result<Look, Halt> {
+        let full = match self.progress.looked_ms {
+            Some(looked_ms) => self.now_ms.saturating_sub(looked_ms) >= LOOK_EVERY_MS,
+            None => true,
+        };
+        let mut queries: Vec<Cmd> = Vec::with_capacity(3 + 16);
+        queries.push(
+            redis::cmd("HGET")
+                .arg(self.keys.kept())
+                .arg(self.series)
+                .clone(),
+        );
+        let last = redis::cmd("XREVRANGE")
+            .arg(self.stream(Tier::Raw))
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .clone();
+        queries.push(last);
+        let mut late = redis::cmd("ZRANGEBYSCORE");
+        late.arg(self.keys.late(self.series))
+            .arg(match self.progress.late_from_ms {
+                0 => "-inf".to_owned(),
+                from_ms => from_ms.to_string(),
+            });
+        queries.push(late.arg("+inf").arg("LIMIT").arg(0).arg(LATE_ROWS).clone());
+        if full {
+            for tier in Tier::ALL {
+                let (stream, packed) = (self.stream(tier), self.keys.packed(tier, self.series));
+                let mut first = redis::cmd("XRANGE");
+                queries.push(
+                    first
+                        .arg(&stream)
+                        .arg("-")
+                        .arg("+")
+                        .arg("COUNT")
+                        .arg(1)
+                        .clone(),
+                );
+                let mut last = redis::cmd("XREVRANGE");
+                queries.push(
+                    last.arg(&stream)
+                        .arg("+")
+                        .arg("-")
+                        .arg("COUNT")
+                        .arg(1)
+                        .clone(),
+                );
+                queries.push(redis::cmd("HLEN").arg(&packed).clone());
+                queries.push(redis::cmd("EXISTS").arg(&stream).arg(&packed).clone());
+            }
+        }
+        let replies = self.read(&queries).await?;
+        let mut look = Look {
+            late: late_rows(&replies[2]),
+            ..Look::default()
+        };
+        look.checked_text = text(&replies[0]).unwrap_or_default().to_owned();
+        for (tier, number) in Tier::ROLLUPS.into_iter().zip(look.checked_text.split(' ')) {
+            let checked_ms = number.parse().unwrap_or(0);
+            // A tier that was switched on begins with the oldest row.
+            look.checked[tier as usize] = if self.kept(tier).seconds > 0 {
+                checked_ms
+            } else {
+                0
+            };
+        }
+        if full {
+            look.tiers = Some(self.tiers(&replies[3..]).await?);
+        }
+        let mut top_ms = list(&replies[1])
+            .first()
+            .and_then(entry_id)
+            .map(|id| id.at_ms);
+        if top_ms.is_none() {
+            top_ms = self.last_generated().await?;
+        }
+        if let Some(top_ms) = top_ms {
+            // A stream that begins anew, before what was summed up.
+            if top_ms < look.checked_ms(Tier::Minute) {
+                look.checked = [0; 4];
+            }
+        }
+        let packed = self.progress.packed[Tier::Raw as usize];
+        let packed_ms = packed.map(|(_, newest)| newest + Tier::Raw.block_ms() - 1);
+        look.top_ms = top_ms.or(packed_ms).unwrap_or(0).min(self.now_ms);
+        Ok(look)
+    }
+
+    /// The time of the last row that a stream ever had, though it is gone.
+    async fn last_generated(&mut self) -> Result<Option<u64>, Halt> {
+        let mut query = redis::cmd("XINFO");
+        query.arg("STREAM").arg(self.stream(Tier::Raw));
+        let refused = self.tended.refused;
+        let replies = self.read(&[query]).await?;
+        // No such key: that is no news.
+        self.tended.refused = refused;
+        let about = items(&replies[0]).unwrap_or_default();
+        let pair = about
+            .chunks_exact(2)
+            .find(|pair| text(&pair[0]) == Some("last-generated-id"));
+        let id = pair.and_then(|pair| parse_id(text(&pair[1])?));
+        Ok(id.map(|id| id.at_ms).filter(|at_ms| *at_ms > 0))
+    }
+
+    /// Reads what each tier holds, and remembers it.
+    async fn tiers(&mut self, replies: &[Value]) -> Result<[Held; 4], Halt> {
+        let mut tiers: [Held; 4] = Default::default();
+        let mut packs = Vec::new();
+        for (tier, replies) in Tier::ALL.into_iter().zip(replies.chunks_exact(4)) {
+            let held = &mut tiers[tier as usize];
+            let time = |reply| list(reply).first().and_then(entry_id).map(|id| id.at_ms);
+            held.first_ms = time(&replies[0]);
+            held.last_ms = time(&replies[1]);
+            held.is_there = matches!(replies[3], Value::Int(keys) if keys > 0);
+            match replies[2] {
+                Value::Int(1..=MAX_BLOCKS) => packs.push(tier),
+                Value::Int(blocks) if blocks > 0 => self.tended.malformed += 1,
+                _ => {}
+            }
+        }
+        if !packs.is_empty() {
+            let names = packs.iter().map(|tier| {
+                redis::cmd("HKEYS")
+                    .arg(self.keys.packed(*tier, self.series))
+                    .clone()
+            });
+            let names: Vec<Cmd> = names.collect();
+            let replies = self.read(&names).await?;
+            for (tier, reply) in packs.into_iter().zip(&replies) {
+                for name in list(reply) {
+                    let start = text(name).and_then(|name| name.parse::<u64>().ok());
+                    match start
+                        .filter(|start| tier.block(*start) == *start && *start <= self.now_ms)
+                    {
+                        Some(start) => tiers[tier as usize].blocks.push(start),
+                        None => self.tended.malformed += 1,
+                    }
+                }
+                tiers[tier as usize].blocks.sort_unstable();
+            }
+        }
+        self.progress.looked_ms = Some(self.now_ms);
+        self.progress.late_from_ms = 0;
+        self.progress.seal_due_ms = 0;
+        self.progress.oldest_ms = u64::MAX;
+        for (held, packed) in tiers.iter().zip(&mut self.progress.packed) {
+            *packed = held
+                .blocks
+                .first()
+                .copied()
+                .zip(held.blocks.last().copied());
+            let oldest = held
+                .first_ms
+                .into_iter()
+                .chain(held.blocks.first().copied())
+                .min();
+            self.progress.oldest_ms = self.progress.oldest_ms.min(oldest.unwrap_or(u64::MAX));
+        }
+        Ok(tiers)
+    }
+}
+
+/// The members of the late rows that one visit takes.
+fn late_rows(reply: &Value) -> Vec<Late> {
+    let mut late = Vec::new();
+    let mut blocks = Vec::new();
+    for member in list(reply).iter().filter(|member| bytes(member).is_some()) {
+        let at_ms = member_ms(member);
+        let block = Tier::Raw.block(at_ms.unwrap_or(0));
+        if at_ms.is_some() && !blocks.contains(&block) {
+            if blocks.len() == LATE_BLOCKS {
+                break;
+            }
+            blocks.push(block);
+        }
+        late.push(Late {
+            member: member.clone(),
+            at_ms,
+        });
+    }
+    late
+}
