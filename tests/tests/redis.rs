@@ -157,7 +157,7 @@ fn a_site_serves_with_the_rights_that_doctor_tells() {
         ("redis", "version "),
         ("persistence", "append-only file on"),
         ("memory", "nothing is evicted"),
-        ("history", "1 nodes, "),
+        ("history", "nodes 1, series "),
     ] {
         let found = findings.iter().find(|one| one["check"] == check).unwrap();
         assert_eq!(found["level"], "ok", "{found}");

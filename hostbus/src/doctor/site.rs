@@ -137,10 +137,10 @@ fn judge(told: &Told, now_ms: u64) -> Vec<Finding> {
         Some("no") => ", synced when the system likes",
         _ => "",
     };
-    let used = mebibytes(facts.used_memory_bytes);
+    let used = size(facts.used_memory_bytes);
     let memory = match facts.maxmemory_bytes {
         0 => format!("{used} used, no limit, nothing is evicted"),
-        limit => format!("{used} of {} used, nothing is evicted", mebibytes(limit)),
+        limit => format!("{used} of {} used, nothing is evicted", size(limit)),
     };
     let mut findings: Vec<Finding> = Vec::new();
     let cautions = cautions(facts);
@@ -160,10 +160,10 @@ fn judge(told: &Told, now_ms: u64) -> Vec<Finding> {
         }
     }
     let each = extent.bytes_per_node.map_or_else(String::new, |bytes| {
-        format!(", about {} a node", mebibytes(bytes))
+        format!("; about {} of memory a node", size(bytes))
     });
     let (nodes, series) = (extent.nodes, extent.series);
-    let found = format!("{nodes} nodes, {series} series{each}");
+    let found = format!("nodes {nodes}, series {series}{each}");
     findings.push(Finding::ok("history", found));
     let skew_ms = facts.time_ms.abs_diff(now_ms);
     findings.push(if skew_ms <= SKEW_MS {
@@ -192,7 +192,10 @@ fn caution_finding(check: &'static str, caution: &Caution) -> Finding {
     }
 }
 
-fn mebibytes(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{} KiB", bytes.div_ceil(1 << 10));
+    }
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
@@ -242,7 +245,7 @@ mod tests {
         check(|_| {}, "persistence", Level::Ok, "synced every second");
         check(|_| {}, "memory", Level::Ok, "5.0 MiB of 64.0 MiB used");
         check(|_| {}, "time", Level::Ok, "500 ms");
-        let told = "2 nodes, 30 series, about 1.5 MiB a node";
+        let told = "nodes 2, series 30; about 1.5 MiB of memory a node";
         check(|_| {}, "history", Level::Ok, told);
         check(
             |t| t.append_fsync = None,
