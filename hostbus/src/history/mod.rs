@@ -50,7 +50,7 @@ async fn history(args: &HistoryArgs) -> anyhow::Result<()> {
     if let Some(what @ (events::EVENTS | events::ALERTS)) = asked {
         let node = match wanted.as_str() {
             target::ALL => None,
-            one => Some(target::find(one, &nodes)?),
+            one => Some(find(one, &nodes)?),
         };
         return events::show(args, &reader, what, node.as_ref(), stretch, &zone).await;
     }
