@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use hostbus_store::Tier;
 use hostbus_wire::TopicRoot;
 
 /// Host telemetry on one MQTT bus.
@@ -162,26 +163,37 @@ Examples:
   hostbus history web1                           the series of a node
   hostbus history web1 cpu.usage_percent --since 1h
   hostbus history web1 filesystem:/ --since 1d --csv > root.csv
-  hostbus history web1 network:eth0.rx_bytes_per_second --since 30m --json")]
+  hostbus history web1 network:eth0.rx_bytes_per_second --since 30m --json
+  hostbus history web1,web2 cpu.usage_percent --since 7d --points 500 --csv
+  hostbus history web1 cpu --since 30d --tier 1h
+  hostbus history '*' events --since 1d          events of all nodes
+  hostbus history '*' alerts --since 7d          what fired, and when")]
 pub(crate) struct HistoryArgs {
     /// Data folder of a site on this host [default: ~/.local/share/hostbus].
     #[arg(long, env = "HOSTBUS_DATA")]
     pub(crate) data: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) redis: RedisArgs,
-    /// A node, as web1 or home.web1.
+    /// A node, as web1 or home.web1; several with commas between them; * for all.
     pub(crate) node: Option<String>,
-    /// A series, or one field of it: cpu, cpu.usage_percent, filesystem:/.used_percent.
+    /// A series, or one field of it: cpu, cpu.usage_percent, filesystem:/.used_percent. Or: events,
+    /// alerts.
     pub(crate) series: Option<String>,
     /// From when: 30m, 1h, 7d, or a time such as 2026-11-20T08:00.
-    #[arg(long, default_value = "1h")]
+    #[arg(long, visible_alias = "from", default_value = "1h")]
     pub(crate) since: String,
     /// Until when [default: now].
-    #[arg(long)]
+    #[arg(long, visible_alias = "to")]
     pub(crate) until: Option<String>,
     /// Rows of the table; longer histories are averaged into so many.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) rows: usize,
+    /// No more than so many points of equal spans: average, smallest and largest value.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) points: Option<u32>,
+    /// Which rows: raw, 1m, 10m, 1h [default: raw, or what fits the points].
+    #[arg(long, value_name = "TIER", value_parser = tier)]
+    pub(crate) tier: Option<Tier>,
     /// Every row as a JSON array.
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
@@ -236,4 +248,10 @@ pub(crate) struct ForgetArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A tier by its name.
+fn tier(text: &str) -> Result<Tier, String> {
+    let found = Tier::ALL.into_iter().find(|tier| tier.name() == text);
+    found.ok_or_else(|| format!("expected one of {}", Tier::ALL.map(Tier::name).join(", ")))
 }

@@ -141,11 +141,23 @@ pub fn decode(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Block, BlockError
     })
 }
 
-/// The same as [`decode`], column by column.
+/// The names of a block's fields, in the order of each row's values.
 ///
 /// # Errors
-/// The bytes are no block, or too large a one.
-pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Frame, BlockError> {
+/// The bytes are no block.
+pub fn names(bytes: &[u8]) -> Result<Vec<String>, BlockError> {
+    let columns = parts(bytes)?.columns.into_iter();
+    Ok(columns.map(|(name, _)| name.to_owned()).collect())
+}
+
+/// A block whose columns are still packed.
+struct Parts<'b> {
+    rows: usize,
+    times: &'b [u8],
+    columns: Vec<(&'b str, &'b [u8])>,
+}
+
+fn parts(bytes: &[u8]) -> Result<Parts<'_>, BlockError> {
     let mut cursor = Cursor(bytes);
     let version = cursor.u8()?;
     if version != VERSION {
@@ -154,17 +166,32 @@ pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Frame, Bl
     let rows = cursor.length_u32()?;
     let fields = cursor.length_u16()?;
     let times = cursor.part_u32()?;
-    let mut packed = Vec::new();
+    let mut columns = Vec::new();
     for _ in 0..fields {
         let name = std::str::from_utf8(cursor.part_u16()?).map_err(|_| BlockError::Name)?;
-        let column = cursor.part_u32()?;
-        if wanted.is_none_or(|wanted| wanted.contains(&name)) {
-            packed.push((name, column));
-        }
+        columns.push((name, cursor.part_u32()?));
     }
     if !cursor.0.is_empty() {
         return Err(BlockError::Length);
     }
+    Ok(Parts {
+        rows,
+        times,
+        columns,
+    })
+}
+
+/// The same as [`decode`], column by column.
+///
+/// # Errors
+/// The bytes are no block, or too large a one.
+pub fn decode_columns(bytes: &[u8], wanted: Option<&[&str]>) -> Result<Frame, BlockError> {
+    let Parts {
+        rows,
+        times,
+        columns: mut packed,
+    } = parts(bytes)?;
+    packed.retain(|(name, _)| wanted.is_none_or(|wanted| wanted.contains(name)));
     if rows > MAX_ROWS || rows.saturating_mul(packed.len()) > MAX_CELLS {
         let fields = packed.len();
         return Err(BlockError::TooLarge { rows, fields });

@@ -8,12 +8,13 @@ use hostbus_wire::status::Status;
 use hostbus_wire::{NodePath, Sample};
 use redis::{Pipeline, Value};
 
+use crate::block;
 use crate::config::{Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
 use crate::mark::Mark;
-use crate::row::{Point, Row, bytes, items, text};
+use crate::row::{Columns, Point, Row, bytes, items, text};
 use crate::scan::{Scan, Wanted};
 use crate::tier::Tier;
 
@@ -182,6 +183,38 @@ impl Reader {
         let mut names: Vec<String> = names.iter().filter_map(text).map(str::to_owned).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// The fields that the newest rows of a series have, as they came; none when there are no rows.
+    ///
+    /// # Errors
+    /// Redis failed.
+    pub async fn series_fields(
+        &self,
+        node: &NodePath,
+        series: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let keys = NodeKeys::new(node);
+        let packed = keys.packed(Tier::Raw, series);
+        let mut newest = Pipeline::new();
+        let row = newest.cmd("XREVRANGE").arg(keys.raw(series));
+        row.arg("+").arg("-").arg("COUNT").arg(1);
+        newest.cmd("HKEYS").arg(&packed);
+        let replies = self.connection.pipeline(&newest).await?;
+        let mut columns = Columns::default();
+        if let Some(row) = replies.first().and_then(items).and_then(<[Value]>::first) {
+            columns.stream_row(row);
+        }
+        let starts = replies.get(1).and_then(items).unwrap_or_default();
+        let newest = starts.iter().filter_map(|start| text(start)?.parse().ok());
+        if let (true, Some(start)) = (columns.names.is_empty(), newest.max()) {
+            let start: u64 = start;
+            let block = redis::cmd("HGET").arg(packed).arg(start).to_owned();
+            let block = self.connection.command(&block).await?;
+            let names = bytes(&block).and_then(|block| block::names(block).ok());
+            return Ok(names.unwrap_or_default());
+        }
+        Ok(columns.names)
     }
 
     /// The mark of a node; `None` when nothing numbered was stored.

@@ -136,6 +136,39 @@ fn history_prints_what_redis_holds() {
         "{table}"
     );
 
+    let points = [
+        "history",
+        "here,home.here",
+        "cpu.usage_percent",
+        "--points",
+        "2",
+    ];
+    let points = json(&done(site.command(&[&points[..], &["--json"]].concat())));
+    let points = points.as_array().unwrap();
+    assert!((1..=2).contains(&points.len()), "{points:?}");
+    let known = points
+        .iter()
+        .filter(|point| point["usage_percent"].is_number());
+    assert!(known.clone().count() > 0, "{points:?}");
+    for point in known {
+        let part = |suffix: &str| point[format!("usage_percent{suffix}")].as_f64().unwrap();
+        assert!(
+            part("_min") <= part("") && part("") <= part("_max"),
+            "{point}"
+        );
+    }
+    let raw = [
+        "history", NODE, "cpu", "--from", "5m", "--tier", "raw", "--csv",
+    ];
+    let raw = done(site.command(&raw));
+    assert!(raw.starts_with("ts,") && raw.lines().count() > 3, "{raw}");
+    let events = json(&done(site.command(&["history", NODE, "events", "--json"])));
+    assert!(events.is_array(), "{events}");
+    assert_eq!(
+        done(site.command(&["history", "*", "alerts", "--json"])),
+        "[]\n"
+    );
+
     for wrong in ["nobody", "home.nobody"] {
         let finished = site.command(&["history", wrong]).finish();
         assert_eq!(finished.code, Some(1), "{finished:?}");
@@ -144,6 +177,17 @@ fn history_prints_what_redis_holds() {
     let finished = site.command(&["history", NODE, "cpu.nothing"]).finish();
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.stderr.contains("load1"), "{}", finished.stderr);
+    let finished = site.command(&["history", NODE, "gpu:9"]).finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("memory"), "{}", finished.stderr);
+    let finished = site
+        .command(&["history", NODE, "cpu", "--tier", "2m"])
+        .finish();
+    assert!(
+        finished.stderr.contains("raw, 1m, 10m, 1h"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Python reads what we write, and we read what Python writes.
 
+use hostbus_store::{Row, block};
 use hostbus_tests::mosquitto::{VERSIONS, hex_of_bytes};
 use hostbus_tests::pipeline::Pipeline;
-use hostbus_tests::{poll, python};
+use hostbus_tests::{poll, python, tool};
 use hostbus_wire::sample::{Cpu, Custom, Filesystem, Memory};
 use hostbus_wire::{Sample, encode};
 use serde_json::{Value, json};
@@ -104,6 +105,92 @@ fn we_read_what_python_writes() {
     assert_eq!(
         (custom.name.as_str(), custom.value),
         ("temperature", Some(21.3))
+    );
+}
+
+#[test]
+fn python_reads_every_value_of_a_packed_block() {
+    let fields: Vec<String> = [
+        "decimals",
+        "pages",
+        "never changes",
+        "any",
+        "unknown",
+        "Küche",
+    ]
+    .map(str::to_owned)
+    .into();
+    let rows: Vec<Row> = (0..360_u32)
+        .map(|row| {
+            let wave = f64::from(row) * 0.1;
+            let values = [
+                Some((wave.sin() * 5_000.0).round() / 100.0),
+                Some(4096.0 * f64::from(row * row % 1_000)),
+                Some(17_179_869_184.0),
+                Some(wave.cos() * 1e-9),
+                None,
+                (row % 7 > 0).then_some(21.5 + f64::from(row % 3)),
+            ];
+            Row {
+                at_ms: 1_763_629_200_000 + 10_000 * u64::from(row) + u64::from(row % 3),
+                values: values.into(),
+            }
+        })
+        .collect();
+    let blocks = [
+        block::encode(&fields, &rows),
+        block::encode(&fields, &rows[..1]),
+        block::encode(&fields, &[]),
+    ];
+    let input: Vec<String> = blocks.iter().map(|block| hex_of_bytes(block)).collect();
+    let printed = python::run("block.py", &[], &input.join("\n"));
+    let read: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(read.len(), 3);
+    for (read, rows) in read.iter().zip([&rows[..], &rows[..1], &[]]) {
+        let times: Vec<u64> = rows.iter().map(|row| row.at_ms).collect();
+        assert_eq!(read["times"], json!(times));
+        for (place, field) in fields.iter().enumerate() {
+            let values: Vec<Option<f64>> = read["columns"][field]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|text| float_of_hex(text.as_str().unwrap()))
+                .collect();
+            let expected: Vec<Option<f64>> = rows.iter().map(|row| row.values[place]).collect();
+            assert_eq!(values, expected, "{field}");
+        }
+    }
+}
+
+/// Python's `float.hex`, which has every bit; `None` for `nan`.
+fn float_of_hex(text: &str) -> Option<f64> {
+    if text == "nan" {
+        return None;
+    }
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1.0, digits),
+        None => (1.0, text),
+    };
+    let (mantissa, exponent) = digits.strip_prefix("0x").unwrap().split_once('p').unwrap();
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = format!("{fraction:0<13}");
+    let bits = u64::from_str_radix(&format!("{whole}{fraction}"), 16).unwrap();
+    let exponent: i32 = exponent.parse().unwrap();
+    Some(sign * bits as f64 * 2_f64.powi(exponent - 52))
+}
+
+#[test]
+fn the_documented_reader_of_blocks_is_the_one_that_is_tested() {
+    let script = std::fs::read_to_string(tool::workspace().join("tests/python/block.py")).unwrap();
+    let (_, code) = script.split_once("# read_block begins\n").unwrap();
+    let (code, _) = code.split_once("\n\n\n# read_block ends").unwrap();
+    let document = std::fs::read_to_string(tool::workspace().join("docs/redis.md")).unwrap();
+    assert!(
+        document.contains(code),
+        "docs/redis.md differs from tests/python/block.py"
     );
 }
 

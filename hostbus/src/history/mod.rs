@@ -1,22 +1,30 @@
 //! `hostbus history`: what Redis holds of a node, as a table, JSON, CSV or a small chart.
 //!
-//! [`span`] reads the flags of time, [`table`] shows rows, [`chart`] draws one field.
+//! [`span`] reads the flags of time, [`target`] finds node, series and field, [`rows`] writes JSON and
+//! CSV, [`table`] shows rows to people, [`chart`] draws one field, [`events`] is all of its own.
 
 mod chart;
+mod events;
+mod rows;
 mod span;
 mod table;
+mod target;
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
-use anyhow::{Context, bail};
+use anyhow::ensure;
 use hostbus_daemon::{clock, exit};
-use hostbus_store::{NodeSummary, Reader};
+use hostbus_store::{Chart, ChartQuery, Frame, NodeSummary, Reader, Scan, Tier};
 use hostbus_wire::NodePath;
 use hostbus_wire::status::Status;
 use jiff::tz::TimeZone;
+use rows::{Format, RowWriter};
 use serde_json::json;
 use span::Stretch;
 use table::Table;
+use target::Target;
+
+pub(crate) use self::target::find;
 
 use crate::cli::HistoryArgs;
 use crate::reach;
@@ -38,49 +46,33 @@ async fn history(args: &HistoryArgs) -> anyhow::Result<()> {
     let Some(wanted) = &args.node else {
         return list_nodes(args, &nodes, now_ms);
     };
-    let node = find(wanted, &nodes)?;
-    match &args.series {
-        None => list_series(args, &reader, &node).await,
-        Some(series) => show_series(args, &reader, &node, series, stretch, &zone).await,
+    let asked = args.series.as_deref();
+    if let Some(what @ (events::EVENTS | events::ALERTS)) = asked {
+        let node = match wanted.as_str() {
+            target::ALL => None,
+            one => Some(find(one, &nodes)?),
+        };
+        return events::show(args, &reader, what, node.as_ref(), stretch, &zone).await;
+    }
+    let found = target::find_all(wanted, &nodes)?;
+    match asked {
+        None => {
+            ensure!(
+                found.len() == 1,
+                "which series of these nodes? Name one, such as cpu"
+            );
+            list_series(args, &reader, &found[0]).await
+        }
+        Some(series) => {
+            let targets = target::choose(&reader, found, series).await?;
+            show_series(args, &reader, &targets, stretch, &zone).await
+        }
     }
 }
 
 fn open(args: &HistoryArgs) -> anyhow::Result<Reader> {
     let store = reach::store(&args.redis, args.data.as_deref())?;
     Ok(Reader::open(&store)?)
-}
-
-/// The node that `wanted` means: `site.node`, or a node's name when only one site has it.
-pub(crate) fn find(wanted: &str, nodes: &[NodeSummary]) -> anyhow::Result<NodePath> {
-    let known = || {
-        let names: Vec<String> = nodes
-            .iter()
-            .take(20)
-            .map(|node| node.node.to_string())
-            .collect();
-        if names.is_empty() {
-            "none yet".to_owned()
-        } else {
-            names.join(", ")
-        }
-    };
-    if wanted.contains(['.', '/']) {
-        let path: NodePath = wanted.parse()?;
-        if nodes.iter().any(|node| node.node == path) {
-            return Ok(path);
-        }
-        bail!("no node `{wanted}` in Redis; it knows: {}", known());
-    }
-    let found: Vec<&NodePath> = nodes
-        .iter()
-        .map(|node| &node.node)
-        .filter(|path| path.node.as_str() == wanted)
-        .collect();
-    match found[..] {
-        [path] => Ok(path.clone()),
-        [] => bail!("no node `{wanted}` in Redis; it knows: {}", known()),
-        _ => bail!("several sites have a node `{wanted}`: write it as <site>.{wanted}"),
-    }
 }
 
 fn list_nodes(args: &HistoryArgs, nodes: &[NodeSummary], now_ms: u64) -> anyhow::Result<()> {
@@ -130,126 +122,187 @@ async fn list_series(args: &HistoryArgs, reader: &Reader, node: &NodePath) -> an
     Ok(())
 }
 
+/// How many points the table is made from at least.
+const TABLE_POINTS: usize = 200;
+
 async fn show_series(
     args: &HistoryArgs,
     reader: &Reader,
-    node: &NodePath,
-    wanted: &str,
+    targets: &[Target],
     stretch: Stretch,
     zone: &TimeZone,
 ) -> anyhow::Result<()> {
-    let known = reader.series(node).await?;
-    let (series, field) = split(wanted, &known).with_context(|| {
-        format!("{node} has no series `{wanted}`; `hostbus history {node}` lists them")
-    })?;
-    let mut scan = reader.scan(node, series, stretch.from_ms, stretch.until_ms);
-    let (mut rows, mut malformed) = (Vec::new(), 0);
-    while let Some(page) = scan.next_page().await? {
-        rows.extend(page.rows.into_iter().map(|row| (row.at_ms, row.values)));
-        malformed += page.malformed;
+    let format = match (args.json, args.csv) {
+        (true, _) => Some(Format::Json),
+        (_, true) => Some(Format::Csv),
+        _ => None,
+    };
+    let exactly = args.points.map(|points| points as usize);
+    match (format, exactly) {
+        (Some(format), None) => every_row(args, reader, targets, stretch, format).await,
+        (_, points) => {
+            let query = ChartQuery {
+                lines: targets.iter().map(Target::line).collect(),
+                from_ms: stretch.from_ms,
+                to_ms: stretch.until_ms,
+                points: points.unwrap_or(args.rows.saturating_mul(10).max(TABLE_POINTS)),
+                tier: args.tier,
+            };
+            let charts = reader.chart(&query).await?;
+            let (malformed, broken) = charts.iter().fold((0, 0), |(malformed, broken), chart| {
+                (malformed + chart.malformed, broken + chart.broken_blocks)
+            });
+            warn(malformed, broken);
+            match format {
+                Some(format) => write_points(&charts, format),
+                None => print_tables(args, &charts, zone),
+            }
+        }
     }
-    let fields = scan.fields().to_vec();
-    // A field that began later is unknown before.
-    rows.iter_mut()
-        .for_each(|(_, values)| values.resize(fields.len(), None));
-    let mut table = Table { fields, rows };
-    if malformed > 0 {
+}
+
+fn warn(malformed: u64, broken_blocks: u64) {
+    if malformed + broken_blocks > 0 {
         tracing::warn!(
             malformed,
-            series,
-            "rows in Redis that can't be read were left out"
+            broken_blocks,
+            "rows and packed blocks in Redis that can't be read were left out"
         );
     }
-    if let Some(field) = field
-        && !table.rows.is_empty()
-    {
-        table = table.only(field).with_context(|| {
-            format!(
-                "{series} has no field `{field}`; it has: {}",
-                table.fields.join(", ")
-            )
-        })?;
-    }
-    print(args, &table, zone)
 }
 
-/// Series and field of `cpu.usage_percent`, `filesystem:/mnt/a.b` or `filesystem:/.used_percent`.
-fn split<'w>(wanted: &'w str, known: &[String]) -> Option<(&'w str, Option<&'w str>)> {
-    let is_known = |series: &str| known.iter().any(|name| name == series);
-    if is_known(wanted) {
-        return Some((wanted, None));
+/// Writes all rows of a tier as they stand in Redis, page by page.
+async fn every_row(
+    args: &HistoryArgs,
+    reader: &Reader,
+    targets: &[Target],
+    stretch: Stretch,
+    format: Format,
+) -> anyhow::Result<()> {
+    let tier = args.tier.unwrap_or(Tier::Raw);
+    let scan = |target: &Target| -> Scan {
+        let fields = target.columns(tier);
+        let fields: Option<Vec<&str>> = fields
+            .as_ref()
+            .map(|fields| fields.iter().map(String::as_str).collect());
+        let (from_ms, to_ms) = (stretch.from_ms, stretch.until_ms);
+        let (node, series) = (&target.node, &target.series);
+        reader.scan_tier(node, series, tier, fields.as_deref(), from_ms, to_ms)
+    };
+    let mut columns: Vec<String> = Vec::new();
+    if format == Format::Csv {
+        columns = csv_columns(targets, tier, scan).await?;
     }
-    let (series, field) = wanted.rsplit_once('.')?;
-    is_known(series).then_some((series, Some(field)))
-}
-
-fn print(args: &HistoryArgs, table: &Table, zone: &TimeZone) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", table.json())?;
-    } else if args.csv {
-        table.csv(&mut out)?;
-    } else if table.rows.is_empty() {
-        writeln!(out, "no rows since {}", args.since)?;
-    } else {
-        if table.fields.len() == 1 && std::io::stdout().is_terminal() {
-            writeln!(out, "{}", table.chart(zone))?;
+    let out = BufWriter::new(std::io::stdout().lock());
+    let mut writer = RowWriter::new(out, format, columns, targets.len() > 1)?;
+    let (mut malformed, mut broken) = (0, 0);
+    for target in targets {
+        let (mut scan, node) = (scan(target), target.node.to_string());
+        while let Some(page) = scan.next_frame().await? {
+            malformed += page.malformed;
+            broken += page.broken_blocks;
+            writer.write(&node, &page.frame)?;
         }
-        write!(out, "{}", table.averaged(args.rows).text(zone))?;
     }
+    let left_out = writer.finish()?;
+    if !left_out.is_empty() {
+        let fields = left_out.join(", ");
+        tracing::warn!(
+            fields,
+            "fields that began within the range have no column: name them"
+        );
+    }
+    warn(malformed, broken);
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_is_what_follows_the_last_dot_of_a_known_series() {
-        let known: Vec<String> = ["cpu", "filesystem:/", "filesystem:/mnt/a.b"]
-            .map(str::to_owned)
-            .into();
-        let check = |wanted: &str, expected: Option<(&str, Option<&str>)>| {
-            assert_eq!(split(wanted, &known), expected, "{wanted}");
+/// The columns of CSV, which stand above the rows: those of the first rows and of the newest.
+async fn csv_columns(
+    targets: &[Target],
+    tier: Tier,
+    scan: impl Fn(&Target) -> Scan,
+) -> anyhow::Result<Vec<String>> {
+    let mut columns: Vec<String> = Vec::new();
+    for target in targets {
+        let mut scan = scan(target);
+        while let Some(page) = scan.next_frame().await?
+            && page.frame.is_empty()
+        {}
+        let newest = if tier == Tier::Raw {
+            target.newest()
+        } else {
+            Vec::new()
         };
-        check("cpu", Some(("cpu", None)));
-        check("cpu.load1", Some(("cpu", Some("load1"))));
-        check(
-            "filesystem:/.used_percent",
-            Some(("filesystem:/", Some("used_percent"))),
-        );
-        check("filesystem:/mnt/a.b", Some(("filesystem:/mnt/a.b", None)));
-        check(
-            "filesystem:/mnt/a.b.used_bytes",
-            Some(("filesystem:/mnt/a.b", Some("used_bytes"))),
-        );
-        check("gpu", None);
-        check("gpu:0.x", None);
+        for field in scan.fields().iter().chain(&newest) {
+            if !columns.contains(field) {
+                columns.push(field.clone());
+            }
+        }
     }
+    Ok(columns)
+}
 
-    #[test]
-    fn a_node_is_found_by_its_name_alone_when_only_one_site_has_it() {
-        let node = |path: &str| NodeSummary {
-            node: path.parse().unwrap(),
-            seen_ms: 0,
-            status: None,
-            last: None,
-        };
-        let nodes = [node("home.a"), node("home.b"), node("lab.b")];
-        assert_eq!(find("a", &nodes).unwrap().to_string(), "home.a");
-        assert_eq!(find("lab.b", &nodes).unwrap().to_string(), "lab.b");
-        assert!(
-            find("b", &nodes)
-                .unwrap_err()
-                .to_string()
-                .contains("<site>.b")
-        );
-        assert!(
-            find("c", &nodes)
-                .unwrap_err()
-                .to_string()
-                .contains("home.a, home.b, lab.b")
-        );
-        assert!(find("lab.a", &nodes).is_err());
+/// The curves of a chart as columns, a field's extremes behind it.
+fn frame(chart: &Chart, extremes: bool) -> Frame {
+    let mut frame = Frame {
+        times_ms: chart.times_ms.clone(),
+        ..Frame::default()
+    };
+    for curve in &chart.curves {
+        let parts = [
+            ("", &curve.values),
+            ("_min", &curve.min),
+            ("_max", &curve.max),
+        ];
+        for (suffix, values) in parts {
+            if suffix.is_empty() || (extremes && !values.is_empty()) {
+                frame.fields.push(format!("{}{suffix}", curve.field));
+                let values = values.iter().map(|value| value.unwrap_or(f64::NAN));
+                frame.values.push(values.collect());
+            }
+        }
     }
+    frame
+}
+
+fn write_points(charts: &[Chart], format: Format) -> anyhow::Result<()> {
+    let frames: Vec<Frame> = charts.iter().map(|chart| frame(chart, true)).collect();
+    let mut columns: Vec<String> = Vec::new();
+    for field in frames.iter().flat_map(|frame| &frame.fields) {
+        if !columns.contains(field) {
+            columns.push(field.clone());
+        }
+    }
+    let out = BufWriter::new(std::io::stdout().lock());
+    let mut writer = RowWriter::new(out, format, columns, charts.len() > 1)?;
+    for (chart, frame) in charts.iter().zip(&frames) {
+        writer.write(&chart.line.node.to_string(), frame)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+fn print_tables(args: &HistoryArgs, charts: &[Chart], zone: &TimeZone) -> anyhow::Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    for (number, chart) in charts.iter().enumerate() {
+        if charts.len() > 1 {
+            let gap = if number > 0 { "\n" } else { "" };
+            writeln!(out, "{gap}{}", chart.line.node)?;
+        }
+        let table = Table::of(&frame(chart, args.points.is_some()));
+        if table.rows.is_empty() {
+            writeln!(out, "no rows since {}", args.since)?;
+            continue;
+        }
+        if table.fields.len() == 1 && terminal {
+            writeln!(out, "{}", table.chart(zone))?;
+        }
+        let table = match args.points {
+            Some(_) => table,
+            None => table.averaged(args.rows),
+        };
+        write!(out, "{}", table.text(zone))?;
+    }
+    Ok(())
 }

@@ -1,10 +1,9 @@
 //! The rows of one series, and how they are shown.
 
 use std::fmt::Write;
-use std::io;
 
+use hostbus_store::Frame;
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value, json};
 
 use super::chart;
 use super::span;
@@ -17,17 +16,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Only the column `field`; `None` when there is no such column.
-    pub(crate) fn only(&self, field: &str) -> Option<Self> {
-        let column = self.fields.iter().position(|have| have == field)?;
-        let rows = self
-            .rows
-            .iter()
-            .map(|(ms, values)| (*ms, vec![values.get(column).copied().flatten()]));
-        Some(Self {
-            fields: vec![field.to_owned()],
-            rows: rows.collect(),
-        })
+    /// The rows of `frame` of which something is known.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        let rows = frame.times_ms.iter().enumerate();
+        let rows = rows.map(|(row, ms)| (*ms, frame.row(row).collect::<Vec<_>>()));
+        Self {
+            fields: frame.fields.clone(),
+            rows: rows
+                .filter(|(_, values)| values.iter().any(Option::is_some))
+                .collect(),
+        }
     }
 
     /// At most `wanted` rows: each the average of the known values in an equal stretch of time,
@@ -95,33 +93,6 @@ impl Table {
         };
         chart::draw(&points, &end(self.rows.first()), &end(self.rows.last()))
     }
-
-    /// Each row as an object: `ts` in milliseconds, then the fields, `null` when unknown.
-    pub(crate) fn json(&self) -> Value {
-        let rows = self.rows.iter().map(|(ms, values)| {
-            let mut row = Map::new();
-            row.insert("ts".to_owned(), json!(ms));
-            for (field, value) in self.fields.iter().zip(values) {
-                row.insert(field.clone(), json!(value));
-            }
-            Value::Object(row)
-        });
-        Value::Array(rows.collect())
-    }
-
-    /// CSV with a head line; unknown is empty.
-    pub(crate) fn csv(&self, out: impl io::Write) -> anyhow::Result<()> {
-        let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(std::iter::once("ts").chain(self.fields.iter().map(String::as_str)))?;
-        for (ms, values) in &self.rows {
-            let cells = values
-                .iter()
-                .map(|value| value.map(|v| v.to_string()).unwrap_or_default());
-            writer.write_record(std::iter::once(ms.to_string()).chain(cells))?;
-        }
-        writer.flush()?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -140,15 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_is_null_empty_or_a_dash_and_never_0() {
-        let json = table().json();
-        assert_eq!(json[0], json!({"ts": 1000, "a": 1.0, "b": null}));
-        let mut csv = Vec::new();
-        table().csv(&mut csv).unwrap();
-        assert_eq!(
-            String::from_utf8(csv).unwrap(),
-            "ts,a,b\n1000,1,\n2000,3,12.51\n11000,,1\n"
-        );
+    fn unknown_is_a_dash_and_never_0() {
         let text = table().text(&TimeZone::UTC);
         assert_eq!(
             text.lines().nth(1).unwrap(),
@@ -171,10 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn one_column_can_be_taken_alone() {
-        let only = table().only("b").unwrap();
-        assert_eq!(only.rows[1], (2_000, vec![Some(12.51)]));
-        assert!(table().only("c").is_none());
-        assert!(only.chart(&TimeZone::UTC).contains("12.51"));
+    fn a_row_of_which_nothing_is_known_is_not_shown() {
+        let frame = Frame {
+            fields: vec!["b".to_owned()],
+            times_ms: vec![1_000, 2_000],
+            values: vec![vec![f64::NAN, 12.51]],
+        };
+        let table = Table::of(&frame);
+        assert_eq!(table.rows, [(2_000, vec![Some(12.51)])]);
+        assert!(table.chart(&TimeZone::UTC).contains("12.51"));
     }
 }

@@ -5,7 +5,7 @@ use proptest::sample::{Index, subsequence};
 use super::*;
 use crate::frame::known;
 
-fn names(count: usize) -> Vec<String> {
+fn named(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("field_{number}")).collect()
 }
 
@@ -47,10 +47,10 @@ fn measured(rows: u32) -> Vec<Row> {
 
 #[test]
 fn what_is_measured_takes_little_room() {
-    let bytes = comes_back(&names(4), &measured(360));
+    let bytes = comes_back(&named(4), &measured(360));
     assert!(bytes < 360 * 4, "{bytes} bytes for 1440 points");
     // Half of the columns never change: they take no room at all.
-    let fields = names(2);
+    let fields = named(2);
     let still: Vec<Row> = (0..360).map(|at| row(at * 10_000, &[0.0, 5e9])).collect();
     let bytes = comes_back(&fields, &still);
     assert!(bytes < 130, "{bytes} bytes for two still columns");
@@ -58,7 +58,7 @@ fn what_is_measured_takes_little_room() {
 
 #[test]
 fn any_shape_of_rows_comes_back() {
-    let fields = names(2);
+    let fields = named(2);
     comes_back(&[], &[]);
     comes_back(&fields, &[]);
     comes_back(&[], &[row(5, &[]), row(5, &[])]);
@@ -75,7 +75,7 @@ fn any_shape_of_rows_comes_back() {
 
 #[test]
 fn a_value_is_the_very_same_float() {
-    let fields = names(1);
+    let fields = named(1);
     for values in [
         &[0.1, 0.2, 0.1 + 0.2][..],
         &[9_007_199_254_740_992.0, 1.0],
@@ -92,7 +92,7 @@ fn a_value_is_the_very_same_float() {
 
 #[test]
 fn what_no_redis_row_holds_is_unknown() {
-    let fields = names(2);
+    let fields = named(2);
     let odd = Row {
         at_ms: 1,
         values: vec![Some(f64::INFINITY)],
@@ -103,7 +103,7 @@ fn what_no_redis_row_holds_is_unknown() {
 
 #[test]
 fn only_the_wanted_columns_are_unpacked() {
-    let fields = names(4);
+    let fields = named(4);
     let rows = measured(360);
     let mut bytes = encode(&fields, &rows);
     let block = decode(&bytes, Some(&["field_2", "field_0", "other"])).unwrap();
@@ -112,6 +112,7 @@ fn only_the_wanted_columns_are_unpacked() {
         assert_eq!(row.values, [whole.values[0], whole.values[2]]);
     }
     assert_eq!(decode(&bytes, Some(&[])).unwrap().rows.len(), 360);
+    assert_eq!(names(&bytes), Ok(fields.clone()));
     // A column that is broken harms those alone who want it.
     *bytes.last_mut().unwrap() = 0xff;
     let last = bytes.len() - 9;
@@ -127,7 +128,7 @@ fn only_the_wanted_columns_are_unpacked() {
 
 #[test]
 fn what_is_no_block_is_refused_by_name() {
-    let fields = names(2);
+    let fields = named(2);
     let good = encode(&fields, &[row(1, &[1.0, 2.0]), row(2, &[1.5, 2.0])]);
     let check = |change: &dyn Fn(&mut Vec<u8>), expected: BlockError| {
         let mut bytes = good.clone();
@@ -157,7 +158,7 @@ fn what_is_no_block_is_refused_by_name() {
 fn a_few_bytes_never_become_much_memory() {
     // Rows enough for the limit, columns of one value each.
     let rows = vec![row(1, &[]); 9_000];
-    let bytes = encode(&names(1_000), &rows);
+    let bytes = encode(&named(1_000), &rows);
     assert!(bytes.len() < 40_000);
     assert!(!fits(1_000, 9_000));
     assert!(matches!(
@@ -185,7 +186,7 @@ fn rows() -> impl Strategy<Value = (Vec<String>, Vec<Row>)> {
                 at_ms += gap;
                 Row { at_ms, values }
             });
-            (names(fields), rows.collect())
+            (named(fields), rows.collect())
         })
     })
 }
@@ -199,7 +200,7 @@ proptest! {
     #[test]
     fn any_part_is_that_part_of_the_whole(
         (fields, rows) in rows(),
-        part in subsequence(names(6), 0..=6),
+        part in subsequence(named(6), 0..=6),
     ) {
         let bytes = encode(&fields, &rows);
         let wanted: Vec<&str> = part.iter().map(String::as_str).collect();
