@@ -1,3 +1,5 @@
+//! Packed blocks: what goes in comes out, in few bytes, and hostile bytes do no harm.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
