@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, ServerError,
-    Value,
+    ServerErrorKind, Value,
 };
 use tokio::sync::Mutex;
 
@@ -165,6 +165,13 @@ fn name_of(command: &Cmd) -> String {
 
 fn explain(command: &str, error: &RedisError) -> StoreError {
     match error.kind() {
+        // A transaction is refused because one of its commands was.
+        ErrorKind::Server(ServerErrorKind::ExecAbort)
+            if let Some(refused) = error.clone().into_server_errors()
+                && let Some((_, first)) = refused.first() =>
+        {
+            judge(command, first)
+        }
         ErrorKind::AuthenticationFailed => StoreError::Denied {
             reason: error.to_string(),
         },

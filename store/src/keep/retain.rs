@@ -4,6 +4,7 @@ use redis::{Cmd, Pipeline};
 
 use super::look::{Held, Look};
 use super::visit::{Halt, Visit};
+use crate::error::StoreError;
 use crate::tier::Tier;
 
 impl Visit<'_> {
@@ -47,9 +48,25 @@ impl Visit<'_> {
             commands.push(remove);
         }
         if !commands.is_empty() {
-            self.commit(&commands).await?;
+            self.make_room(&commands).await?;
         }
         Ok(false)
+    }
+
+    /// Removes what is too old. A Redis whose memory is full takes no transaction, but it takes what
+    /// makes room.
+    async fn make_room(&mut self, commands: &[Cmd]) -> Result<(), Halt> {
+        match self.commit(commands).await {
+            Err(Halt::Store(StoreError::Full)) => {
+                let mut pipeline = Pipeline::with_capacity(commands.len());
+                for command in commands {
+                    pipeline.add_command(command.clone());
+                }
+                self.connection.pipeline(&pipeline).await?;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Adds the commands for one tier. Tells whether anything of it is left.
