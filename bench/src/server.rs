@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use anyhow::Context;
 use redis::aio::MultiplexedConnection;
 
+use crate::publisher::footprint;
+
 /// How many commands go at once where many keys are asked.
 const AT_ONCE: usize = 1_000;
 
@@ -36,6 +38,23 @@ impl Server {
         number(&memory, "used_memory")
     }
 
+    /// What it has sent to all clients, in bytes.
+    pub(crate) async fn sent_bytes(&mut self) -> anyhow::Result<u64> {
+        let stats = info(&mut self.connection, "stats").await?;
+        number(&stats, "total_net_output_bytes")
+    }
+
+    /// All keys; for a server that has few.
+    pub(crate) async fn keys(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut command = redis::cmd("KEYS");
+        Ok(command.arg("*").query_async(&mut self.connection).await?)
+    }
+
+    /// The CPU time that it has used.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        Ok(footprint::cpu_time(self.process)?.as_secs_f64())
+    }
+
     /// How often `command` was called, by anyone.
     pub(crate) async fn calls(&mut self, command: &str) -> anyhow::Result<u64> {
         let stats = info(&mut self.connection, "commandstats").await?;
@@ -47,6 +66,17 @@ impl Server {
             .find_map(|part| part.strip_prefix("calls="))
             .context("no count of calls")?;
         Ok(calls.parse()?)
+    }
+
+    /// The bytes that each key takes, its name and its place among the keys included; 0 for one
+    /// that is not there.
+    pub(crate) async fn memory_usage(&mut self, keys: &[String]) -> anyhow::Result<u64> {
+        self.sum(keys, |pipeline, key| {
+            // Without samples: all of it is counted.
+            pipeline.cmd("MEMORY").arg("USAGE").arg(key);
+            pipeline.arg("SAMPLES").arg(0);
+        })
+        .await
     }
 
     /// The members of sorted sets.
