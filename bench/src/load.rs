@@ -10,9 +10,13 @@ use hostbus_wire::{Name, Sample, encode};
 pub(crate) const POINTS: usize = 60;
 
 /// A source of numbers that is the same in each run (xorshift64*).
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -21,7 +25,7 @@ impl Numbers {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn up_to(&mut self, most: f64) -> f64 {
+    pub(crate) fn up_to(&mut self, most: f64) -> f64 {
         self.next() as f64 / (1_u64 << 53) as f64 * most
     }
 
@@ -38,7 +42,7 @@ impl Numbers {
 /// A sample with every section filled, without its place and time.
 pub(crate) fn sample(seed: u64) -> Sample {
     let name = |text: &str| -> Name { text.parse().expect("a fixed name is well formed") };
-    let mut n = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut n = Numbers::new(seed);
 
     let mut cpu = Cpu::new();
     let usage = n.up_to(100.0);

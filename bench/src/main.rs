@@ -3,23 +3,47 @@
 //! | module | owns |
 //! |---|---|
 //! | [`broker`] | `broker`: the broker beside mosquitto under the same load |
+//! | [`crowd`] | `crowd`: many publishers connected, each at its interval |
 //! | [`pipeline`] | `pipeline`: simulated nodes over MQTT into Redis, and what each part costs |
 //! | [`publisher`] | `publisher`: the publisher beside collectd and node_exporter at one interval |
 //! | [`sample`] | `sample`: the size of a sample on the wire |
 //! | [`load`] | a realistic sample of 60 points, and its endless variations |
+//! | [`life`] | a server whose values move as a real one's |
+//! | [`past`] | one node with a past, by writer and keeper |
+//! | [`meter`] | time, our CPU and that of Redis |
 //! | [`node`] | one simulated node: an MQTT connection that keeps the outbox rules |
 //! | [`parts`] | broker and ingester as processes of their own, and their CPU time |
+//! | [`peer`] | mosquitto and collectd in the pipeline's place |
+//! | [`server`] | what a redis-server holds, takes and gives |
+//! | [`read`] | `read`: what readers wait for |
+//! | [`soak`] | `soak`: an even load for long, and whether memory stays |
+//! | [`store`] | `store`: one writer against Redis alone, and what a node takes |
+//! | [`system`] | broker, ingester and Redis for a measurement, and what each takes |
+//! | [`paced`] | publishers at an even pace, and how late their samples are |
+//! | [`figures`] | figures as a table and as JSON |
 //!
 //! The exit code says only whether a measurement ran. `--json` prints its figures as one object on
 //! the last line.
 
 mod broker;
+mod crowd;
+mod figures;
+mod life;
 mod load;
+mod meter;
 mod node;
+mod paced;
 mod parts;
+mod past;
+mod peer;
 mod pipeline;
 mod publisher;
+mod read;
 mod sample;
+mod server;
+mod soak;
+mod store;
+mod system;
 
 use std::process::ExitCode;
 
@@ -37,12 +61,20 @@ struct Cli {
 enum What {
     /// The broker beside mosquitto: CPU, latency, rate and memory under the same load.
     Broker(broker::Args),
+    /// Many publishers connected at once: memory and CPU of each part, and the latest sample.
+    Crowd(crowd::Args),
     /// Metrics to Redis: points per second, CPU seconds a million points by part, bytes a point.
     Pipeline(pipeline::Args),
     /// The publisher beside collectd and node_exporter: memory, CPU and size.
     Publisher(publisher::Args),
+    /// Reading back: latest, charts and rows, with what they cost.
+    Read(read::Args),
     /// Bytes of a sample on the wire.
     Sample(sample::Args),
+    /// An even load for long with a short retention: the memory of ingester and Redis over time.
+    Soak(soak::Args),
+    /// One writer against Redis alone, the keeper, and bytes a point in every tier.
+    Store(store::Args),
     /// A part of a measurement, in its own process.
     #[command(hide = true)]
     Part {
@@ -54,9 +86,13 @@ enum What {
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Broker(args) => broker::run(&args),
+        What::Crowd(args) => crowd::run(&args),
         What::Pipeline(args) => pipeline::run(&args),
         What::Publisher(args) => publisher::run(&args),
+        What::Read(args) => read::run(&args),
         What::Sample(args) => sample::run(&args),
+        What::Soak(args) => soak::run(&args),
+        What::Store(args) => store::run(&args),
         What::Part { part } => parts::run(part),
     };
     match done {

@@ -138,7 +138,8 @@ impl Node {
         let ts = plan.first_ts + self.next * 10_000;
         plan.variants
             .write(&mut payload, ts, plan.boot, self.next, self.committed + 1);
-        publish(output, topic, &payload);
+        // Retained, as the contract says.
+        publish(output, 0x31, topic, &payload);
         plan.counts.sent.fetch_add(1, Ordering::Relaxed);
         plan.counts
             .bytes
@@ -176,7 +177,7 @@ impl Node {
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
     out.extend(text.as_bytes());
 }
@@ -194,7 +195,7 @@ fn frame(out: &mut Vec<u8>, first: u8, length: usize) {
     }
 }
 
-fn connect(client_id: &str) -> Vec<u8> {
+pub(crate) fn connect(client_id: &str) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, "MQTT");
     // Version 4, a clean session, no keep alive.
@@ -206,7 +207,7 @@ fn connect(client_id: &str) -> Vec<u8> {
     out
 }
 
-fn subscribe(filter: &str) -> Vec<u8> {
+pub(crate) fn subscribe(filter: &str) -> Vec<u8> {
     let mut body = vec![0, 1];
     text(&mut body, filter);
     body.push(0);
@@ -216,15 +217,18 @@ fn subscribe(filter: &str) -> Vec<u8> {
     out
 }
 
-/// A QoS 0 publish, retained as the contract says.
-fn publish(out: &mut Vec<u8>, topic: &str, payload: &[u8]) {
-    frame(out, 0x31, 2 + topic.len() + payload.len());
+/// A publish; `first` is its packet's first byte: 0x30 with QoS 0, 0x31 also retained.
+pub(crate) fn publish(out: &mut Vec<u8>, first: u8, topic: &str, payload: &[u8]) {
+    frame(out, first, 2 + topic.len() + payload.len());
     text(out, topic);
     out.extend(payload);
 }
 
 /// The next whole packet, waiting for it.
-async fn packet(stream: &mut TcpStream, input: &mut BytesMut) -> anyhow::Result<BytesMut> {
+pub(crate) async fn packet(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+) -> anyhow::Result<BytesMut> {
     loop {
         if let Some(packet) = split(input)? {
             return Ok(packet);
@@ -237,7 +241,7 @@ async fn packet(stream: &mut TcpStream, input: &mut BytesMut) -> anyhow::Result<
 }
 
 /// Takes the next whole packet off what has come.
-fn split(input: &mut BytesMut) -> anyhow::Result<Option<BytesMut>> {
+pub(crate) fn split(input: &mut BytesMut) -> anyhow::Result<Option<BytesMut>> {
     let (mut length, mut at) = (0_usize, 1);
     loop {
         let Some(byte) = input.get(at) else {
@@ -254,7 +258,7 @@ fn split(input: &mut BytesMut) -> anyhow::Result<Option<BytesMut>> {
 }
 
 /// The committed mark in a QoS 0 publish.
-fn mark(packet: &[u8]) -> anyhow::Result<Committed> {
+pub(crate) fn mark(packet: &[u8]) -> anyhow::Result<Committed> {
     let mut body = packet;
     body.advance(1);
     while body.try_get_u8()? & 0x80 != 0 {}

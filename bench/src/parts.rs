@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use clap::Subcommand;
 use hostbus_client::BusConfig;
 use hostbus_daemon::{CancellationToken, ready, shutdown};
-use hostbus_store::StoreConfig;
+use hostbus_store::{Kept, Retention, StoreConfig};
 use hostbus_wire::Role;
 use serde_json::json;
 
@@ -28,6 +28,9 @@ pub(crate) enum Part {
         redis: String,
         /// Where to write that it runs.
         ready_file: PathBuf,
+        /// How long rows of each tier are kept; absent: for as long as the bench's past reaches.
+        #[arg(long)]
+        keep_seconds: Option<u64>,
     },
 }
 
@@ -57,6 +60,7 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                 bus,
                 redis,
                 ready_file,
+                keep_seconds,
             } => {
                 let bus = BusConfig {
                     url: bus,
@@ -68,6 +72,18 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                 };
                 store.retention.raw.seconds = RETENTION.as_secs();
                 store.retention.minute.seconds = RETENTION.as_secs();
+                if let Some(seconds) = keep_seconds {
+                    let kept = Kept {
+                        seconds,
+                        stream_seconds: None,
+                    };
+                    store.retention = Retention {
+                        raw: kept,
+                        minute: kept,
+                        ten_minutes: kept,
+                        hour: kept,
+                    };
+                }
                 let config = hostbus_ingester::Config::default();
                 let mut ingester =
                     hostbus_ingester::start(config, bus, store, token.clone()).await?;
@@ -145,4 +161,19 @@ pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<u64> {
         .and_then(|line| line.split_whitespace().next())
         .context("no VmRSS")?;
     Ok(kib.parse::<u64>()? * 1024)
+}
+
+/// What the files of a folder take.
+pub(crate) fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
 }

@@ -6,7 +6,6 @@
 //! Redis, and a missing one fails the measurement.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use crate::load::{POINTS, Variants};
 use crate::node::{self, Counts, Plan};
 use crate::parts::{self, Process};
+use crate::peer::{self, Peer};
 
 /// What is on its way at a time stays below what the broker keeps for a slow subscriber: it drops the
 /// rest, and the pace would be that of sending again.
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// How many samples of a node may be on their way; absent: as many as make 12,800 of all nodes.
     #[arg(long)]
     window: Option<u64>,
+    /// Beside whom, under the same load.
+    #[arg(long, value_enum, default_value_t = Peer::Collectd)]
+    peer: Peer,
     /// Ten seconds instead of `--seconds`.
     #[arg(long)]
     quick: bool,
@@ -51,10 +54,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(measure(args))
+    runtime.block_on(async {
+        let mut figures = measure(args).await?;
+        compare(args, &mut figures).await?;
+        print(&figures, args.json)
+    })
 }
 
-async fn measure(args: &Args) -> anyhow::Result<()> {
+impl Args {
+    fn seconds(&self) -> u64 {
+        if self.quick { 10 } else { self.seconds }
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<serde_json::Value> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let redis_folder = folder.path().join("redis");
     let server = PrivateServer::start(&redis_folder).await?;
@@ -75,7 +88,6 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let connection = Connection::open(&store)?;
     let redis = Facts::ask(&connection).await?;
 
-    let seconds = if args.quick { 10 } else { args.seconds };
     let window = (ON_THEIR_WAY / u64::from(args.nodes.max(1))).max(4);
     let begun = Instant::now();
     let now_ms = clock::unix_ms();
@@ -84,8 +96,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         variants: Variants::new(256)?,
         window: args.window.unwrap_or(window),
         boot: now_ms / 1000,
-        first_ts: now_ms.saturating_sub(u64::try_from(parts::RETENTION.as_millis())?) + 3_600_000,
-        until: begun + Duration::from_secs(seconds),
+        first_ts: first_ts(now_ms),
+        until: begun + Duration::from_secs(args.seconds()),
         counts: Counts::default(),
     });
     let before = Cpu::read(&broker, &ingester, redis.process)?;
@@ -137,18 +149,53 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
                 "redis": used.redis / millions,
             },
             "redis_bytes_per_point": (after.used_memory_bytes - redis.used_memory_bytes) as f64 / points,
-            "append_only_bytes_per_point": folder_bytes(&redis_folder)? as f64 / points,
+            "append_only_bytes_per_point": parts::folder_bytes(&redis_folder)? as f64 / points,
             "resident_bytes": {
                 "broker": parts::resident_bytes(broker.id())?,
                 "ingester": parts::resident_bytes(ingester.id())?,
             },
         })
     };
-    print(&figures, args.json)?;
     drop(ingester);
     drop(broker);
     server.stop().await;
+    Ok(figures)
+}
+
+/// The peer's figures and the ratios, beside ours.
+async fn compare(args: &Args, figures: &mut serde_json::Value) -> anyhow::Result<()> {
+    if args.peer == Peer::None {
+        return Ok(());
+    }
+    let peer = match peer::Installed::find() {
+        Ok(peer) => peer,
+        Err(absent) => {
+            writeln!(std::io::stdout(), "no peer beside: {absent}")?;
+            return Ok(());
+        }
+    };
+    let load = peer::Load {
+        nodes: args.nodes,
+        seconds: args.seconds(),
+        first_ts: first_ts(clock::unix_ms()),
+    };
+    let beside = match peer.measure(load).await {
+        Ok(beside) => beside,
+        // What was measured of ours stands.
+        Err(error) => {
+            writeln!(std::io::stdout(), "no figures of the peer: {error:#}")?;
+            return Ok(());
+        }
+    };
+    figures["ratio"] = peer::ratios(figures, &beside)?;
+    figures["peer"] = beside;
     Ok(())
+}
+
+/// The time of the first sample: the nodes live in the past, and go through it faster than time.
+fn first_ts(now_ms: u64) -> u64 {
+    let kept_ms = parts::RETENTION.as_secs() * 1_000;
+    now_ms.saturating_sub(kept_ms) + 3_600_000
 }
 
 /// CPU seconds used so far.
@@ -190,20 +237,6 @@ async fn count_rows(reader: &Reader, paths: &[NodePath]) -> anyhow::Result<u64> 
     Ok(rows)
 }
 
-fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() {
-            folder_bytes(&entry.path())?
-        } else {
-            metadata.len()
-        };
-    }
-    Ok(bytes)
-}
-
 fn print(figures: &serde_json::Value, as_json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let number = |pointer: &str| figures.pointer(pointer).and_then(serde_json::Value::as_f64);
@@ -234,6 +267,27 @@ fn print(figures: &serde_json::Value, as_json: bool) -> anyhow::Result<()> {
     )?;
     row("resident bytes, broker", "/resident_bytes/broker", 0)?;
     row("resident bytes, ingester", "/resident_bytes/ingester", 0)?;
+    if figures.get("peer").is_some() {
+        row("beside: points per second", "/peer/points_per_second", 0)?;
+        for part in ["generator", "broker", "collectd", "redis"] {
+            let pointer = format!("/peer/cpu_seconds_per_million_points/{part}");
+            row(
+                &format!("beside: CPU seconds a million, {part}"),
+                &pointer,
+                2,
+            )?;
+        }
+        row(
+            "beside: bytes a point in Redis",
+            "/peer/redis_bytes_per_point",
+            1,
+        )?;
+        row("beside: points lost", "/peer/points_lost", 0)?;
+        row("beside: points a key", "/peer/points_per_key", 1)?;
+        row("times its points per second", "/ratio/points_per_second", 1)?;
+        row("times less CPU, generator apart", "/ratio/cpu_seconds", 1)?;
+        row("times less memory a point", "/ratio/redis_bytes", 1)?;
+    }
     if as_json {
         writeln!(out, "{figures}")?;
     }

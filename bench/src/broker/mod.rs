@@ -25,7 +25,7 @@ mod report;
 mod round;
 mod scenario;
 mod sender;
-mod server;
+pub(crate) mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -124,6 +124,10 @@ impl Server {
         Ok(server)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn wait(&mut self, serves: impl Fn() -> bool) -> anyhow::Result<()> {
         let begun = Instant::now();
         while !serves() {
@@ -156,7 +160,7 @@ impl Drop for Server {
 }
 
 /// mosquitto takes no port 0.
-fn free_address() -> anyhow::Result<String> {
+pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 

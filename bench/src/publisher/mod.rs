@@ -14,11 +14,11 @@
 //! that what else the machine does hits all of them. CPU time is the kernel's own count for the
 //! process, its ended threads included, to the nanosecond.
 
-mod agent;
+pub(crate) mod agent;
 mod bus;
 mod collectd;
 mod exporter;
-mod footprint;
+pub(crate) mod footprint;
 mod report;
 
 use std::path::PathBuf;
