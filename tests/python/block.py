@@ -50,5 +50,5 @@ def read_block(data):
 
 for line in sys.stdin:
     times, columns = read_block(bytes.fromhex(line.strip()))
-    values = {name: [v.hex() for v in column.tolist()] for name, column in columns.items()}
+    values = {name: [repr(v) for v in column.tolist()] for name, column in columns.items()}
     print(json.dumps({"times": times.tolist(), "columns": values}))
