@@ -25,7 +25,8 @@ use crate::node;
 
 /// How many connect at the same time: fewer than a listener's backlog.
 const CONNECT_AT_ONCE: usize = 50;
-/// Who hears of no progress for so long sends again what is not committed.
+/// Who hears of no progress for so long sends again what is not committed, and waits twice as long
+/// the next time.
 const STALLED: Duration = Duration::from_secs(5);
 /// Who hears of no progress for so long gives up, and the measurement fails.
 const LOST: Duration = Duration::from_secs(60);
@@ -111,6 +112,7 @@ pub(crate) struct Publisher {
     waiting: VecDeque<(u64, u64)>,
     seq: u64,
     progress: Instant,
+    patience: Duration,
 }
 
 /// Connects `count` publishers.
@@ -175,6 +177,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             seq: 0,
             progress: Instant::now(),
+            patience: STALLED,
         })
     }
 
@@ -191,7 +194,7 @@ impl Publisher {
                 self.make(&plan, &topic).await?;
                 continue;
             }
-            let patience = self.progress + STALLED;
+            let patience = self.progress + self.patience;
             let wake = if over {
                 patience
             } else if self.waiting.is_empty() {
@@ -251,7 +254,7 @@ impl Publisher {
             && seq <= mark.seq
         {
             self.waiting.pop_front();
-            self.progress = Instant::now();
+            (self.progress, self.patience) = (Instant::now(), STALLED);
             plan.tally.take(now_ms.saturating_sub(ts));
         }
         mark.resend && !self.waiting.is_empty()
@@ -259,7 +262,7 @@ impl Publisher {
 
     async fn look_for_progress(&mut self, plan: &Plan, topic: &str) -> anyhow::Result<()> {
         let oldest = self.waiting.front().map(|(_, ts)| *ts);
-        let Some(oldest) = oldest.filter(|_| self.progress.elapsed() >= STALLED) else {
+        let Some(oldest) = oldest.filter(|_| self.progress.elapsed() >= self.patience) else {
             return Ok(());
         };
         let waited_ms = u128::from(clock::unix_ms().saturating_sub(oldest));
@@ -269,6 +272,7 @@ impl Publisher {
             self.path,
             LOST.as_secs()
         );
+        self.patience *= 2;
         self.send_waiting(plan, topic).await
     }
 

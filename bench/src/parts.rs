@@ -28,7 +28,7 @@ pub(crate) enum Part {
         redis: String,
         /// Where to write that it runs.
         ready_file: PathBuf,
-        /// How long rows of each tier are kept; absent: for as long as the bench's past reaches.
+        /// How long rows of each tier are kept, where it can be so short; absent: for as long as the bench's past reaches.
         #[arg(long)]
         keep_seconds: Option<u64>,
     },
@@ -73,15 +73,16 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                 store.retention.raw.seconds = RETENTION.as_secs();
                 store.retention.minute.seconds = RETENTION.as_secs();
                 if let Some(seconds) = keep_seconds {
-                    let kept = Kept {
-                        seconds,
+                    // A tier that needs more than that is not kept at all.
+                    let kept = |least| Kept {
+                        seconds: if seconds < least { 0 } else { seconds },
                         stream_seconds: None,
                     };
                     store.retention = Retention {
-                        raw: kept,
-                        minute: kept,
-                        ten_minutes: kept,
-                        hour: kept,
+                        raw: kept(60),
+                        minute: kept(120),
+                        ten_minutes: kept(1_200),
+                        hour: kept(7_200),
                     };
                 }
                 let config = hostbus_ingester::Config::default();
