@@ -235,6 +235,7 @@ proptest! {
         if let Ok(block) = decode(&bytes, None) {
             prop_assert!(block.rows.is_sorted_by_key(|row| row.at_ms));
             prop_assert!(block.rows.iter().all(|row| row.values.len() == block.fields.len()));
+            comes_back(&block.fields, &block.rows);
         }
     }
 
