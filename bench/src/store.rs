@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// How many simulated nodes.
     #[arg(long, default_value_t = 200)]
     nodes: u32,
-    /// How many samples of each: 1,080 are three hours, what the streams hold by default.
+    /// How many samples of each: 1,080 are three hours.
     #[arg(long, default_value_t = 1_080)]
     samples: u64,
     /// How many days of the node with a past have a sample every ten seconds, 1 to 399.

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::counters::{Counters, add};
 
 /// How long a walk through all nodes takes.
-const WALK_SECONDS: u64 = 300;
+const WALK_SECONDS: u64 = 600;
 /// No visit follows the one before it sooner.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// When a series is visited again of which there was more to do.

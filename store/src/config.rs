@@ -75,7 +75,7 @@ impl Default for Retention {
             stream_seconds: Some(stream_seconds),
         };
         Self {
-            raw: kept(30 * DAY, 3 * HOUR),
+            raw: kept(30 * DAY, HOUR),
             minute: kept(DAY, DAY),
             ten_minutes: kept(90 * DAY, 3 * DAY),
             hour: kept(400 * DAY, 30 * DAY),
