@@ -36,7 +36,7 @@ async fn closed_buckets_are_made_of_the_rows_of_the_finer_tier() {
 #[tokio::test]
 async fn late_rows_find_their_place_in_stream_block_and_buckets() {
     let mut site = Site::new().await;
-    let mut keeper = site.keeper(&[]);
+    let mut keeper = site.keeper(&[(Tier::Raw, 30 * 86_400, Some(3 * 3_600))]);
     let mut raw = steady(T, T + 5 * HOUR + 2 * MINUTE);
     for (at_ms, row) in &raw {
         site.write(*at_ms, row);
