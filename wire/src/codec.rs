@@ -50,7 +50,7 @@ pub fn encode(payload: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
 
 /// Reads a payload that came from the bus, once it has passed the [guard].
 ///
-/// A [`Sample`](crate::Sample) has more to check: read it with [`Sample::decode`](crate::Sample::decode).
+/// A [`Sample`] has more to check: read it with [`Sample::decode`](crate::Sample::decode).
 ///
 /// # Errors
 /// The bytes break a limit of the contract, are no CBOR, or are no `T`.

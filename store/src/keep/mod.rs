@@ -2,15 +2,15 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`visit`] | reading and changing without harm to another keeper or the writer |
-//! | [`look`] | what there is of a series |
-//! | [`retain`] | what is too old, and series of which nothing is left |
-//! | [`roll`] | rolled-up rows that are missing, or that late rows change |
-//! | [`sums`] | which buckets are missing, and their rows: pure |
-//! | [`late`] | late rows put where they belong |
-//! | [`rewrite`] | a stream written anew with rows put in |
-//! | [`pack`] | blocks of what is older than the stream |
-//! | [`rows`] | the rows of a tier, wherever they stand |
+//! | `visit` | reading and changing without harm to another keeper or the writer |
+//! | `look` | what there is of a series |
+//! | `retain` | what is too old, and series of which nothing is left |
+//! | `roll` | rolled-up rows that are missing, or that late rows change |
+//! | `sums` | which buckets are missing, and their rows: pure |
+//! | `late` | late rows put where they belong |
+//! | `rewrite` | a stream written anew with rows put in |
+//! | `pack` | blocks of what is older than the stream |
+//! | `rows` | the rows of a tier, wherever they stand |
 //!
 //! A visit reads a bounded part. Whatever it is interrupted in, another one begins with what it finds.
 

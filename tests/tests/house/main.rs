@@ -73,7 +73,7 @@ const OPTIONAL: [(&str, &str); 1] = [("hostbus-broker", "rumqttd")];
 
 /// The packages that are there in more than one version, and who keeps the older ones. Each of
 /// them costs build time, so a new one is looked at before it is written here and in `deny.toml`.
-const DUPLICATES: [(&str, &str); 13] = [
+const DUPLICATES: [(&str, &str); 14] = [
     ("base64", "0.22: cddl-cat; 0.23: rcgen; both in tests only"),
     ("darling", "0.20: nvml-wrapper; 0.24: ratatui"),
     ("darling_core", "as darling"),
@@ -84,6 +84,7 @@ const DUPLICATES: [(&str, &str); 13] = [
     ),
     ("heck", "0.3: cddl-cat; 0.5: clap"),
     ("r-efi", "as getrandom; never compiled on Linux"),
+    ("rand_core", "0.6: pco; 0.10: password-hash and getrandom"),
     ("strum_macros", "0.23: cddl-cat; 0.28: ratatui"),
     ("syn", "1: cddl-cat; 2 and 3: the derive macros"),
     (
@@ -96,7 +97,7 @@ const DUPLICATES: [(&str, &str); 13] = [
 ];
 
 /// Those that are there in one more version with the packages of `OPTIONAL`.
-const OPTIONAL_DUPLICATES: [(&str, &str); 14] = [
+const OPTIONAL_DUPLICATES: [(&str, &str); 13] = [
     ("base64", "0.21: ron of config 0.14 of rumqttd"),
     ("config", "0.14: rumqttd"),
     ("convert_case", "0.6: config 0.14 of rumqttd"),
@@ -105,7 +106,6 @@ const OPTIONAL_DUPLICATES: [(&str, &str); 14] = [
     ("http-body", "as http"),
     ("hyper", "as http"),
     ("rand", "0.8: rumqttd"),
-    ("rand_core", "as rand"),
     ("serde_spanned", "as toml"),
     ("socket2", "as http"),
     ("toml", "0.8: config 0.14 of rumqttd"),
