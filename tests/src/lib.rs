@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`chaos`] | clients, actors and the model for tests of the broker under stress |
+//! | [`random`] | chance that can be had again from a seed |
 //! | [`poll`] | waiting for a condition, with a deadline |
 //! | [`tool`] | where programs are: ours, the system's, Python |
 //! | [`folder`] | a short temporary folder |
@@ -29,6 +30,7 @@ pub mod pipeline;
 pub mod poll;
 pub mod proxy;
 pub mod python;
+pub mod random;
 pub mod redis_server;
 pub mod service;
 pub mod simulated;

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use hostbus_tests::chaos::broker::Broker;
 use hostbus_tests::chaos::cast::{Cast, expect_no_violations};
-use hostbus_tests::chaos::random;
 use hostbus_tests::chaos::retained::{Histories, inspect, keep};
 use hostbus_tests::chaos::stage::{Phase, Stage};
 use hostbus_tests::chaos::watchdog::watch;
 use hostbus_tests::chaos::{crowd, will};
+use hostbus_tests::random;
 use tokio::task::JoinSet;
 
 /// Queues so long that the policy of a full queue never has to act; sessions that soon expire.

@@ -15,9 +15,9 @@ use hostbus_tests::chaos::broker::Broker;
 use hostbus_tests::chaos::cast::{Cast, expect_no_violations};
 use hostbus_tests::chaos::client::{Client, Event};
 use hostbus_tests::chaos::packet::{Message, Version};
-use hostbus_tests::chaos::random;
 use hostbus_tests::chaos::retained::{Histories, keep, look};
 use hostbus_tests::chaos::stage::{Phase, Stage};
+use hostbus_tests::random;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use tokio::task::JoinSet;
 

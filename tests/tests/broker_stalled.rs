@@ -13,9 +13,9 @@ use hostbus_tests::chaos::broker::Broker;
 use hostbus_tests::chaos::cast::expect_no_violations;
 use hostbus_tests::chaos::client::{Client, Event, Lost};
 use hostbus_tests::chaos::packet::{Message, Version};
-use hostbus_tests::chaos::random;
 use hostbus_tests::chaos::stage::{Phase, Stage};
 use hostbus_tests::chaos::watchdog::{Latencies, watch};
+use hostbus_tests::random;
 
 /// What one session may hold: the broker's default, written down here to compare with.
 const QUEUE_BYTES: u64 = 16 * 1024 * 1024;

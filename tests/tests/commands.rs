@@ -241,6 +241,31 @@ fn doctor_finds_no_error_on_a_good_site_and_the_error_on_a_bad_one() {
 }
 
 #[test]
+fn doctor_finds_the_setting_for_which_a_site_would_not_start() {
+    let folder = Folder::new();
+    let file = "[redis.retention]\n1m = { seconds = 90 }\n";
+    std::fs::write(folder.join("site.toml"), file).unwrap();
+    let service = Service::new("doctor", &tool::ours("hostbus"), folder.path());
+    let asked = [
+        "doctor",
+        "--json",
+        "--data",
+        "data",
+        "--config",
+        "site.toml",
+    ];
+    let finished = service.args(asked).finish();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let found = &json(&finished.stdout)[0];
+    assert_eq!(
+        (&found["check"], &found["level"]),
+        (&"settings".into(), &"error".into())
+    );
+    let told = found["found"].as_str().unwrap();
+    assert!(told.contains("redis.retention.1m.seconds is 90"), "{told}");
+}
+
+#[test]
 fn without_a_site_the_commands_say_how_to_get_one() {
     let folder = Folder::new();
     for verb in [&["watch"][..], &["top", "--once"], &["history"]] {

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
-use hostbus_tests::chaos::random::{self, Random};
 use hostbus_tests::mosquitto::{Version, hex_of_bytes};
 use hostbus_tests::pipeline::Pipeline;
+use hostbus_tests::random::{self, Random};
 use hostbus_tests::service::Service;
 use hostbus_tests::simulated::Simulated;
 use hostbus_tests::{poll, python};

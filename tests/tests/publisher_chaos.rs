@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hostbus_client::{BusConfig, Connection, Event, Options};
-use hostbus_tests::chaos::random::{self, Random};
 use hostbus_tests::pipeline::Pipeline;
 use hostbus_tests::poll;
 use hostbus_tests::proxy::Proxy;
+use hostbus_tests::random::{self, Random};
 use hostbus_tests::service::Service;
 use hostbus_wire::{QoS, Sample};
 use serde_json::Value;

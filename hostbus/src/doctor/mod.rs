@@ -37,7 +37,13 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
 
 async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
     let folder = Folder::at(args.data.as_deref())?;
-    let (mut findings, settings) = match Settings::read(args.config.as_deref()) {
+    let read = Settings::read(args.config.as_deref())
+        .map_err(anyhow::Error::from)
+        .and_then(|settings| {
+            settings.check()?;
+            Ok(settings)
+        });
+    let (mut findings, settings) = match read {
         Ok(settings) => {
             let from = args.config.as_ref().map_or_else(
                 || "defaults and environment".to_owned(),

@@ -52,7 +52,7 @@ pub(crate) struct WrongSetting(String);
 
 impl Settings {
     /// Checks every part's settings before any part starts.
-    pub(super) fn check(&self) -> Result<(), WrongSetting> {
+    pub(crate) fn check(&self) -> Result<(), WrongSetting> {
         fn of<E: std::fmt::Display>(checked: Result<(), E>) -> Result<(), WrongSetting> {
             checked.map_err(|error| WrongSetting(error.to_string()))
         }

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::client::{Client, Lost};
 use super::packet::{self, Ack, Connect, Message, PINGREQ, Version, Will};
-use super::random::Random;
 use super::stage::{Phase, Stage};
+use crate::random::Random;
 
 /// One of two versions.
 fn version(random: &mut Random) -> Version {

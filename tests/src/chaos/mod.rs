@@ -2,7 +2,6 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`random`] | chance that can be had again from a seed |
 //! | [`packet`] | MQTT packets as a client sees them |
 //! | [`link`] | one connection |
 //! | [`client`] | a client that knows exactly what was acknowledged, and can behave badly |
@@ -22,7 +21,6 @@ pub mod ledger;
 pub mod link;
 pub mod packet;
 pub mod publisher;
-pub mod random;
 pub mod retained;
 pub mod stage;
 pub mod subscriber;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::client::{Client, Event, Lost};
 use super::packet::{Message, Version};
-use super::random::Random;
 use super::stage::{EXPIRY_SECONDS, Phase, Stage};
+use crate::random::Random;
 
 /// Where publishers write: `chaos/t/<area>/<publisher>`.
 pub const AREAS: u64 = 4;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client::{Client, Lost};
 use super::ledger::Ledger;
-use super::random::Random;
+use crate::random::Random;
 
 /// How long sessions outlive their connections.
 pub const EXPIRY_SECONDS: u32 = 3_600;

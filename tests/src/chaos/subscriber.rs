@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Event, Lost};
 use super::ledger::ReceiverId;
 use super::packet::{self, Version};
-use super::random::Random;
 use super::stage::{EXPIRY_SECONDS, Phase, Stage};
+use crate::random::Random;
 
 /// How a subscriber is.
 #[derive(Debug, Clone)]
