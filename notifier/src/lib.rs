@@ -6,10 +6,18 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | the `[notifier]` section |
+//! | [`rule`] | what a rule says |
+//! | [`globs`] | lists of globs |
+//! | [`notice`] | what a channel is to tell people |
+//! | [`channels`] | the ways to people |
 //! | [`error`] | what can go wrong |
 
+pub mod channels;
 pub mod config;
 pub mod error;
+pub mod globs;
+pub mod notice;
+pub mod rule;
 
 use std::time::Duration;
 

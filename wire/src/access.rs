@@ -124,6 +124,8 @@ mod tests {
             "events",
             "config/reported",
             "reply/7",
+            "alerts/x",
+            "alerts/x/%2Fdata",
         ] {
             assert!(
                 access.may_write(&format!("hostbus/v1/home/web1/{own}")),
@@ -150,7 +152,6 @@ mod tests {
             "committed",
             "config/desired",
             "command/refresh",
-            "alerts/x",
             "metrics/x",
         ] {
             assert!(

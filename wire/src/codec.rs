@@ -65,6 +65,21 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     })
 }
 
+/// Reads a payload that people and scripts write, too: JSON when it begins with `{`, which no CBOR map
+/// does, else CBOR that has passed the [guard].
+///
+/// # Errors
+/// The bytes break a limit of the contract, are neither JSON nor CBOR, or are no `T`.
+pub fn decode_open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return decode(bytes);
+    }
+    guard::check_size(bytes)?;
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::Unexpected {
+        message: error.to_string(),
+    })
+}
+
 /// Reads a sample that has passed the [guard], without the checks of its own.
 pub(crate) fn decode_sample(bytes: &[u8]) -> Result<Sample, DecodeError> {
     guard::check(bytes)?;
@@ -85,3 +100,32 @@ pub fn to_json(bytes: &[u8]) -> Result<String, DecodeError> {
 
 /// A map of a payload whose keys are not fixed by the contract.
 pub type Map<V> = BTreeMap<String, V>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::committed::Committed;
+
+    #[test]
+    fn json_is_read_where_people_write() {
+        let committed: Committed =
+            decode_open(b" {\"boot\": 7, \"seq\": 3, \"new\": [1]}").unwrap();
+        assert_eq!((committed.boot, committed.seq), (7, 3));
+        let cbor = encode(&committed).unwrap();
+        assert_eq!(decode_open::<Committed>(&cbor).unwrap(), committed);
+        for wrong in [
+            &b"{\"boot\": 7}"[..],
+            b"{\"boot\": 7, \"seq\": 3} x",
+            b"{",
+            b"",
+            b"7",
+        ] {
+            assert!(decode_open::<Committed>(wrong).is_err(), "{wrong:?}");
+        }
+        let large = [b"{\"boot\": 7, \"seq\": 3}".to_vec(), vec![b' '; 300_000]].concat();
+        assert!(matches!(
+            decode_open::<Committed>(&large),
+            Err(DecodeError::Refused(_))
+        ));
+    }
+}

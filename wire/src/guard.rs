@@ -96,9 +96,7 @@ pub enum Violation {
 /// # Errors
 /// The first limit that is broken.
 pub fn check(bytes: &[u8]) -> Result<(), Violation> {
-    if bytes.len() > MAX_BYTES {
-        return Err(Violation::TooLarge { bytes: bytes.len() });
-    }
+    check_size(bytes)?;
     let mut scan = Scan {
         rest: bytes,
         numbers: 0,
@@ -110,6 +108,14 @@ pub fn check(bytes: &[u8]) -> Result<(), Violation> {
         Err(Violation::Trailing {
             bytes: scan.rest.len(),
         })
+    }
+}
+
+/// Checks the size of `bytes` alone, for what is not CBOR.
+pub(crate) fn check_size(bytes: &[u8]) -> Result<(), Violation> {
+    match bytes.len() {
+        ..=MAX_BYTES => Ok(()),
+        bytes => Err(Violation::TooLarge { bytes }),
     }
 }
 

@@ -13,7 +13,8 @@
 //! | [`sample`] | `metrics`: the sample, its sections and their series |
 //! | [`field`] | the description of a field: unit, kind, decimals, meaning |
 //! | [`status`], [`info`], [`event`], [`details`] | the other payloads a publisher writes |
-//! | [`committed`], [`alert`], [`control`], [`health`] | the payloads of the other parts |
+//! | [`committed`], [`control`], [`health`] | the payloads of the other parts |
+//! | [`alert`], [`silence`], [`told`] | alerts, what people say to them, what people were told of them |
 //! | [`guard`] | the scan that every received payload passes before anything is decoded |
 //! | [`codec`] | CBOR in and out; the only place that knows the CBOR library |
 //!
@@ -38,8 +39,10 @@ pub mod pattern;
 pub mod role;
 pub mod root;
 pub mod sample;
+pub mod silence;
 pub mod status;
 pub mod table;
+pub mod told;
 pub mod topic;
 
 mod cbor;
@@ -47,7 +50,7 @@ mod scalar;
 mod section;
 
 pub use access::{Access, Coverage};
-pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use codec::{DecodeError, EncodeError, decode, decode_open, encode};
 pub use decimal::Decimal;
 pub use field::{Field, FieldKind, Unit};
 pub use ids::{IdError, Name, NodeId, NodePath, SiteId};

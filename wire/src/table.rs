@@ -35,6 +35,9 @@ pub enum Kind {
     EnrolGrant,
     Rule,
     Silence,
+    Acknowledgement,
+    Told,
+    Lease,
     Admin,
     AdminReply,
     PublisherHealth,
@@ -65,6 +68,8 @@ pub struct Row {
 }
 
 const READERS: &[Role] = &[Ingester, Notifier, Viewer, Operator];
+/// Besides the notifier: scripts, with an operator's or their own node's credentials.
+const RAISERS: &[Role] = &[Publisher, Notifier, Operator];
 /// A publisher hears on its own `info` whether another one uses its node's name.
 const INFO_READERS: &[Role] = &[Publisher, Ingester, Notifier, Viewer, Operator];
 
@@ -90,6 +95,7 @@ const fn row(
 
 const LIVE: (QoS, bool, bool) = (QoS::AtMostOnce, true, false);
 const STATE: (QoS, bool, bool) = (QoS::AtLeastOnce, true, true);
+const CLAIM: (QoS, bool, bool) = (QoS::AtLeastOnce, true, false);
 const MESSAGE: (QoS, bool, bool) = (QoS::AtLeastOnce, false, true);
 
 /// The contract: every topic with its delivery and its rights.
@@ -101,8 +107,8 @@ pub const TABLE: &[Row] = &[
     row(Kind::Details,        "{site}/{node}/details/+",       "table, CBOR",                LIVE,    &[Publisher],          READERS),
     row(Kind::Events,         "{site}/{node}/events",          "event, CBOR",                MESSAGE, &[Publisher, Ingester], READERS),
     row(Kind::Committed,      "{site}/{node}/committed",       "committed mark, CBOR",       LIVE,    &[Ingester],           &[Publisher, Ingester, Notifier, Viewer, Operator]),
-    row(Kind::Alert,          "{site}/{node}/alerts/+",        "alert, CBOR; empty when gone", STATE, &[Notifier],           READERS),
-    row(Kind::InstanceAlert,  "{site}/{node}/alerts/+/+",      "alert, CBOR; empty when gone", STATE, &[Notifier],           READERS),
+    row(Kind::Alert,          "{site}/{node}/alerts/+",        "alert, CBOR or JSON; empty when gone", STATE, RAISERS,       READERS),
+    row(Kind::InstanceAlert,  "{site}/{node}/alerts/+/+",      "alert, CBOR or JSON; empty when gone", STATE, RAISERS,       READERS),
     row(Kind::ConfigDesired,  "{site}/{node}/config/desired",  "wanted settings, CBOR",      STATE,   &[],                   &[Publisher]),
     row(Kind::ConfigReported, "{site}/{node}/config/reported", "applied settings, CBOR",     STATE,   &[Publisher],          &[]),
     row(Kind::Command,        "{site}/{node}/command/+",       "command, CBOR",              MESSAGE, &[],                   &[Publisher]),
@@ -110,7 +116,10 @@ pub const TABLE: &[Row] = &[
     row(Kind::EnrolRequest,   "{site}/_enrol/{id}/request",    "request to join, CBOR",      STATE,   &[Joining],            &[Joining]),
     row(Kind::EnrolGrant,     "{site}/_enrol/{id}/grant",      "credential, CBOR",           STATE,   &[],                   &[Joining]),
     row(Kind::Rule,           "{site}/_rules/+",               "rule, TOML text",            STATE,   &[],                   READERS),
-    row(Kind::Silence,        "{site}/_silences/+",            "silence, CBOR",              STATE,   &[Operator],           READERS),
+    row(Kind::Silence,        "{site}/_silences/+",            "silence, CBOR or JSON",      STATE,   &[Notifier, Operator], READERS),
+    row(Kind::Acknowledgement, "{site}/_acknowledgements/+",   "acknowledgement, CBOR or JSON", STATE, &[Notifier, Operator], READERS),
+    row(Kind::Told,           "{site}/_told/+/+",              "what a channel was told, CBOR", STATE, &[Notifier],          READERS),
+    row(Kind::Lease,          "{site}/_lease/+",               "who is active, CBOR",        CLAIM,   &[Notifier, Ingester], READERS),
     row(Kind::Admin,          "{site}/_admin/+",               "request, CBOR",              MESSAGE, &[],                   &[]),
     row(Kind::AdminReply,     "{site}/_admin/reply/+",         "reply, CBOR",                MESSAGE, &[],                   &[]),
     row(Kind::PublisherHealth, "{site}/_system/publisher/{node}", "health, CBOR",             LIVE,    &[Publisher],          READERS),

@@ -58,6 +58,12 @@ pub enum SiteTopic {
     EnrolGrant(Box<str>),
     Rule(Box<str>),
     Silence(Box<str>),
+    Acknowledgement(Box<str>),
+    Told {
+        channel: Box<str>,
+        fingerprint: Box<str>,
+    },
+    Lease(Box<str>),
     Admin(Box<str>),
     AdminReply(Box<str>),
     System {
@@ -206,6 +212,12 @@ impl SiteTopic {
             ["_enrol", id, "grant"] => Self::EnrolGrant(id.into()),
             ["_rules", rule] => Self::Rule(rule.into()),
             ["_silences", id] => Self::Silence(id.into()),
+            ["_acknowledgements", id] => Self::Acknowledgement(id.into()),
+            ["_told", channel, fingerprint] => Self::Told {
+                channel: channel.into(),
+                fingerprint: fingerprint.into(),
+            },
+            ["_lease", component] => Self::Lease(component.into()),
             ["_admin", verb] => Self::Admin(verb.into()),
             ["_admin", "reply", id] => Self::AdminReply(id.into()),
             ["_system", component, instance] => Self::System {
@@ -230,6 +242,9 @@ impl SiteTopic {
             Self::EnrolGrant(_) => Kind::EnrolGrant,
             Self::Rule(_) => Kind::Rule,
             Self::Silence(_) => Kind::Silence,
+            Self::Acknowledgement(_) => Kind::Acknowledgement,
+            Self::Told { .. } => Kind::Told,
+            Self::Lease(_) => Kind::Lease,
             Self::Admin(_) => Kind::Admin,
             Self::AdminReply(_) => Kind::AdminReply,
             Self::System { component, .. } if **component == *"publisher" => Kind::PublisherHealth,
@@ -245,6 +260,12 @@ impl fmt::Display for SiteTopic {
             Self::EnrolGrant(id) => write!(f, "_enrol/{id}/grant"),
             Self::Rule(rule) => write!(f, "_rules/{rule}"),
             Self::Silence(id) => write!(f, "_silences/{id}"),
+            Self::Acknowledgement(id) => write!(f, "_acknowledgements/{id}"),
+            Self::Told {
+                channel,
+                fingerprint,
+            } => write!(f, "_told/{channel}/{fingerprint}"),
+            Self::Lease(component) => write!(f, "_lease/{component}"),
             Self::Admin(verb) => write!(f, "_admin/{verb}"),
             Self::AdminReply(id) => write!(f, "_admin/reply/{id}"),
             Self::System {
@@ -357,6 +378,21 @@ mod tests {
             (
                 site(SiteTopic::Silence("s1".into())),
                 "hostbus/v1/home/_silences/s1",
+            ),
+            (
+                site(SiteTopic::Acknowledgement("0f1e".into())),
+                "hostbus/v1/home/_acknowledgements/0f1e",
+            ),
+            (
+                site(SiteTopic::Told {
+                    channel: "mail".into(),
+                    fingerprint: "0f1e".into(),
+                }),
+                "hostbus/v1/home/_told/mail/0f1e",
+            ),
+            (
+                site(SiteTopic::Lease("notifier".into())),
+                "hostbus/v1/home/_lease/notifier",
             ),
             (
                 site(SiteTopic::Admin("revoke".into())),

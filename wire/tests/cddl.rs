@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use hostbus_wire::alert::{Alert, AlertSeverity, AlertState};
+use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
 use hostbus_wire::committed::Committed;
 use hostbus_wire::control::{
     CollectorDesired, Command, ConfigDesired, ConfigReported, ConfigSource, Reply,
@@ -19,6 +19,8 @@ use hostbus_wire::sample::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
     Voltage, all_fields,
 };
+use hostbus_wire::silence::{Acknowledgement, Silence, Weekly};
+use hostbus_wire::told::{Lease, Told};
 use hostbus_wire::{Name, Sample, Scalar, encode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -211,6 +213,60 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                 value: Some(90.5),
                 threshold: Some(90.0),
                 labels: texts(),
+            },
+        ),
+        check(
+            "silence",
+            &Silence {
+                nodes: vec![text()],
+                rules: vec![text()],
+                instances: vec![text()],
+                severities: AlertSeverity::ALL.to_vec(),
+                labels: texts(),
+                from: Some(1),
+                until: Some(2),
+                seconds: Some(3),
+                weekly: Some(Weekly {
+                    days: vec![text()],
+                    from: text(),
+                    to: text(),
+                    zone: Some(text()),
+                }),
+                by: text(),
+                why: text(),
+            },
+        ),
+        check(
+            "acknowledgement",
+            &Acknowledgement {
+                by: text(),
+                why: text(),
+                at: Some(1),
+                until: Some(2),
+            },
+        ),
+        check(
+            "told",
+            &Told {
+                alert: AlertKey {
+                    node: "home.nas".parse().unwrap(),
+                    rule: "backup".into(),
+                    instance: Some("/".into()),
+                },
+                state: AlertState::Resolved,
+                severity: AlertSeverity::Info,
+                since: 1,
+                at: 2,
+                given_up: true,
+            },
+        ),
+        check(
+            "lease",
+            &Lease {
+                holder: text(),
+                term: 1,
+                at: 2,
+                released: true,
             },
         ),
         check(

@@ -73,7 +73,7 @@ const OPTIONAL: [(&str, &str); 1] = [("hostbus-broker", "rumqttd")];
 
 /// The packages that are there in more than one version, and who keeps the older ones. Each of
 /// them costs build time, so a new one is looked at before it is written here and in `deny.toml`.
-const DUPLICATES: [(&str, &str); 14] = [
+const DUPLICATES: [(&str, &str); 15] = [
     ("base64", "0.22: cddl-cat; 0.23: rcgen; both in tests only"),
     ("darling", "0.20: nvml-wrapper; 0.24: ratatui"),
     ("darling_core", "as darling"),
@@ -83,6 +83,7 @@ const DUPLICATES: [(&str, &str); 14] = [
         "0.2: ring; 0.3: ours and proptest; 0.4: tempfile",
     ),
     ("heck", "0.3: cddl-cat; 0.5: clap"),
+    ("nom", "7: cddl-cat, in tests only; 8: lettre"),
     ("r-efi", "as getrandom; never compiled on Linux"),
     ("rand_core", "0.6: pco; 0.10: password-hash and getrandom"),
     ("strum_macros", "0.23: cddl-cat; 0.28: ratatui"),
