@@ -52,7 +52,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
 const USES_ALL: [&str; 2] = ["hostbus-tests", "hostbus-bench"];
 
 /// The licences that a third-party package may be used under.
-const LICENCES: [&str; 9] = [
+const LICENCES: [&str; 10] = [
+    "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
@@ -65,7 +66,10 @@ const LICENCES: [&str; 9] = [
 ];
 
 /// Packages under another licence, each looked at by itself.
-const LICENCE_EXCEPTIONS: [(&str, &str); 1] = [("tiny-keccak", "CC0-1.0")];
+const LICENCE_EXCEPTIONS: [(&str, &str); 2] = [
+    ("tiny-keccak", "CC0-1.0"),
+    ("webpki-root-certs", "CDLA-Permissive-2.0"),
+];
 
 /// The features that bring in a package which the default build goes without: who has the feature,
 /// and the package.
