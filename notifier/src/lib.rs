@@ -8,6 +8,7 @@
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
 //! | [`globs`] | lists of globs |
+//! | [`lease`] | which of several notifiers is the active one |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
 //! | [`error`] | what can go wrong |
@@ -16,6 +17,7 @@ pub mod channels;
 pub mod config;
 pub mod error;
 pub mod globs;
+pub mod lease;
 pub mod notice;
 pub mod rule;
 
