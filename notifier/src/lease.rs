@@ -177,7 +177,9 @@ fn better(one: &Lease, other: &Lease) -> bool {
 
 /// The instance of a holder, `main` of `main/1f0c…`.
 fn instance(holder: &str) -> &str {
-    holder.split_once('/').map_or(holder, |(instance, _)| instance)
+    holder
+        .split_once('/')
+        .map_or(holder, |(instance, _)| instance)
 }
 
 #[cfg(test)]
@@ -207,7 +209,10 @@ mod tests {
         fn step(&mut self) {
             self.now += 100;
             let now = self.now;
-            let connected = self.notifiers.iter_mut().filter(|(_, connected)| *connected);
+            let connected = self
+                .notifiers
+                .iter_mut()
+                .filter(|(_, connected)| *connected);
             let claims: Vec<Lease> = connected.filter_map(|(n, _)| n.due(now, now)).collect();
             for claim in claims {
                 self.retained = Some(claim.clone());
@@ -220,7 +225,12 @@ mod tests {
         fn run(&mut self, ms: u64) {
             for _ in 0..ms / 100 {
                 self.step();
-                assert!(self.active().len() <= 1, "{:?} at {}", self.active(), self.now);
+                assert!(
+                    self.active().len() <= 1,
+                    "{:?} at {}",
+                    self.active(),
+                    self.now
+                );
             }
         }
 

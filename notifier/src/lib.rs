@@ -5,6 +5,8 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`bus`] | what is heard on the bus |
+//! | [`outgoing`] | what waits for the connection |
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
 //! | [`globs`] | lists of globs |
@@ -13,12 +15,14 @@
 //! | [`channels`] | the ways to people |
 //! | [`error`] | what can go wrong |
 
+pub mod bus;
 pub mod channels;
 pub mod config;
 pub mod error;
 pub mod globs;
 pub mod lease;
 pub mod notice;
+pub mod outgoing;
 pub mod rule;
 
 use std::time::Duration;
