@@ -68,7 +68,7 @@ mod tests {
         let node: NodePath = "home.a".parse().unwrap();
         let identities = Identities::open(&folder.broker()).unwrap();
         let first = provision(&identities, &folder, &node).unwrap();
-        assert_eq!(first.len(), 5);
+        assert_eq!(first.len(), 6);
         assert!(provision(&identities, &folder, &node).unwrap().is_empty());
         std::fs::write(folder.credential("viewer"), "").unwrap();
         let mended = provision(&identities, &folder, &node).unwrap();
