@@ -9,6 +9,7 @@
 //! | [`outgoing`] | what waits for the connection |
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
+//! | [`evaluator`] | samples to alerts |
 //! | [`globs`] | lists of globs |
 //! | [`lease`] | which of several notifiers is the active one |
 //! | [`notice`] | what a channel is to tell people |
@@ -19,6 +20,7 @@ pub mod bus;
 pub mod channels;
 pub mod config;
 pub mod error;
+pub mod evaluator;
 pub mod globs;
 pub mod lease;
 pub mod notice;
