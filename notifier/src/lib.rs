@@ -10,14 +10,18 @@
 //! | [`globs`] | lists of globs |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
+//! | [`delivery`] | from the spool to people |
+//! | [`spool`] | what must survive the notifier's death |
 //! | [`error`] | what can go wrong |
 
 pub mod channels;
 pub mod config;
+pub mod delivery;
 pub mod error;
 pub mod globs;
 pub mod notice;
 pub mod rule;
+pub mod spool;
 
 use std::time::Duration;
 
