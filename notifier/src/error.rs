@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hostbus_client::ClientError;
+use hostbus_daemon::secret::SecretError;
 use hostbus_wire::EncodeError;
 use thiserror::Error;
 
@@ -25,6 +26,20 @@ pub enum Error {
         /// What it may be.
         expected: &'static str,
     },
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The extra certificates can't be used.
+    #[error("failed to use the certificates of notifier.http.ca_file, {}: {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The web can't be asked at all.
+    #[error("failed to set up HTTP: {0}")]
+    Http(String),
     /// Another process has the spool.
     #[error(
         "another notifier uses {}: give each its own notifier.instance or notifier.spool.folder",

@@ -11,14 +11,18 @@
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
 //! | [`delivery`] | from the spool to people |
+//! | [`http`] | asking the web |
+//! | [`dead_man`] | the dead man's switch |
 //! | [`spool`] | what must survive the notifier's death |
 //! | [`error`] | what can go wrong |
 
 pub mod channels;
 pub mod config;
+pub mod dead_man;
 pub mod delivery;
 pub mod error;
 pub mod globs;
+pub mod http;
 pub mod notice;
 pub mod rule;
 pub mod spool;
