@@ -1,6 +1,9 @@
 //! What can go wrong in the notifier.
 
+use std::path::PathBuf;
+
 use hostbus_client::ClientError;
+use hostbus_daemon::secret::SecretError;
 use hostbus_wire::EncodeError;
 use thiserror::Error;
 
@@ -13,4 +16,45 @@ pub enum Error {
     /// Its health could not be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A setting is out of range.
+    #[error("{key} is `{value}`, expected {expected}")]
+    Setting {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The extra certificates can't be used.
+    #[error("failed to use the certificates of notifier.http.ca_file, {}: {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The web can't be asked at all.
+    #[error("failed to set up HTTP: {0}")]
+    Http(String),
+    /// Another process has the spool.
+    #[error(
+        "another notifier uses {}: give each its own notifier.instance or notifier.spool.folder",
+        path.display()
+    )]
+    SpoolInUse {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// There is no thread for the spool.
+    #[error("failed to start the thread that writes {}: {source}", path.display())]
+    SpoolThread {
+        /// The spool's file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }

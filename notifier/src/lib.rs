@@ -14,18 +14,26 @@
 //! | [`lease`] | which of several notifiers is the active one |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
+//! | [`delivery`] | from the spool to people |
+//! | [`http`] | asking the web |
+//! | [`dead_man`] | the dead man's switch |
+//! | [`spool`] | what must survive the notifier's death |
 //! | [`error`] | what can go wrong |
 
 pub mod bus;
 pub mod channels;
 pub mod config;
+pub mod dead_man;
+pub mod delivery;
 pub mod error;
 pub mod evaluator;
 pub mod globs;
+pub mod http;
 pub mod lease;
 pub mod notice;
 pub mod outgoing;
 pub mod rule;
+pub mod spool;
 
 use std::time::Duration;
 

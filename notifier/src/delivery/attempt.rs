@@ -1,0 +1,225 @@
+//! What follows from what became of a message.
+
+use std::time::Duration;
+
+use super::Patience;
+use crate::channels::Verdict;
+use crate::notice::Notice;
+use crate::spool::{End, Ended, Progress};
+
+/// What is to be done after a try.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next {
+    /// The next message of the notice.
+    Message(Progress),
+    /// The same message again, after `wait` at least.
+    Again {
+        progress: Progress,
+        reason: String,
+        wait: Duration,
+    },
+    /// The notice has come to its end.
+    End(End),
+}
+
+/// Decides it. `progress` is how things stood before the try, `wait` how long the line would wait by
+/// itself after a failure.
+pub(super) fn after(
+    notice: &Notice,
+    mut progress: Progress,
+    verdict: Verdict,
+    wait: Duration,
+    patience: Patience,
+    now_ms: u64,
+) -> Next {
+    let end = |how| Next::End(End { at_ms: now_ms, how });
+    match verdict {
+        Verdict::Delivered => {
+            progress.delivered += 1;
+            progress.not_before_ms = 0;
+            if progress.delivered >= progress.pieces {
+                return end(Ended::Delivered);
+            }
+            Next::Message(progress)
+        }
+        Verdict::Refused { reason } => end(Ended::GivenUp { reason }),
+        Verdict::Retry { reason, after } => {
+            progress.tries = progress.tries.saturating_add(1);
+            let age_ms = u128::from(now_ms.saturating_sub(notice.formed_ms));
+            if age_ms >= patience.give_up.as_millis() {
+                let hours = patience.give_up.as_secs_f64() / 3600.0;
+                let reason = format!("not taken within {hours:.1} hours; at last: {reason}");
+                return end(Ended::GivenUp { reason });
+            }
+            let asked = after.unwrap_or_default().min(patience.longest_asked);
+            if !asked.is_zero() {
+                let asked_ms = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
+                progress.not_before_ms = now_ms.saturating_add(asked_ms);
+            }
+            Next::Again {
+                progress,
+                reason,
+                wait: wait.max(asked),
+            }
+        }
+    }
+}
+
+/// How things stand before a notice that makes `pieces` messages is tried at `now_ms`. When it made
+/// another number of messages before, as after a change of its template, it begins anew.
+pub(super) fn before(mut progress: Progress, pieces: usize, now_ms: u64) -> Progress {
+    if progress.pieces != pieces {
+        progress.pieces = pieces;
+        progress.delivered = 0;
+    }
+    progress.first_try_ms.get_or_insert(now_ms);
+    progress
+}
+
+/// How long a service that asked to be left alone still is.
+pub(super) fn asked_wait(progress: &Progress, patience: Patience, now_ms: u64) -> Duration {
+    // A clock that was set back must not stretch it.
+    Duration::from_millis(progress.not_before_ms.saturating_sub(now_ms)).min(patience.longest_asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notice::Reason;
+
+    fn notice(formed_ms: u64) -> Notice {
+        Notice {
+            id: 1,
+            channel: "ops".to_owned(),
+            reason: Reason::Firing,
+            group: String::new(),
+            formed_ms,
+            lines: Vec::new(),
+        }
+    }
+
+    fn retry(after_seconds: Option<u64>) -> Verdict {
+        Verdict::Retry {
+            reason: "busy".to_owned(),
+            after: after_seconds.map(Duration::from_secs),
+        }
+    }
+
+    fn progress(pieces: usize, delivered: usize) -> Progress {
+        Progress {
+            pieces,
+            delivered,
+            ..Progress::default()
+        }
+    }
+
+    const WAIT: Duration = Duration::from_secs(8);
+
+    #[test]
+    fn a_notice_ends_with_its_last_message_or_a_refusal() {
+        let decide = |stood: Progress, verdict| {
+            after(&notice(0), stood, verdict, WAIT, Patience::default(), 1000)
+        };
+        let next = decide(progress(3, 1), Verdict::Delivered);
+        assert_eq!(next, Next::Message(progress(3, 2)));
+        let delivered = End {
+            at_ms: 1000,
+            how: Ended::Delivered,
+        };
+        assert_eq!(
+            decide(progress(3, 2), Verdict::Delivered),
+            Next::End(delivered)
+        );
+        let reason = "the token was revoked".to_owned();
+        let refused = Verdict::Refused {
+            reason: reason.clone(),
+        };
+        let given_up = End {
+            at_ms: 1000,
+            how: Ended::GivenUp { reason },
+        };
+        assert_eq!(decide(progress(3, 0), refused), Next::End(given_up));
+    }
+
+    #[test]
+    fn a_failure_waits_for_the_longer_of_our_wait_and_the_one_asked_for() {
+        let check = |asked, wait_seconds, not_before_ms| {
+            let stood = progress(1, 0);
+            let next = after(
+                &notice(0),
+                stood,
+                retry(asked),
+                WAIT,
+                Patience::default(),
+                1000,
+            );
+            let Next::Again { progress, wait, .. } = next else {
+                panic!("{next:?}");
+            };
+            assert_eq!(wait, Duration::from_secs(wait_seconds), "{asked:?}");
+            assert_eq!((progress.tries, progress.not_before_ms), (1, not_before_ms));
+        };
+        check(None, 8, 0);
+        check(Some(0), 8, 0);
+        check(Some(3), 8, 4000);
+        check(Some(30), 30, 31_000);
+        check(Some(1_000_000), 3600, 3_601_000);
+    }
+
+    #[test]
+    fn a_notice_that_is_too_old_is_given_up_after_a_try() {
+        let day_ms = 86_400_000;
+        let check = |now_ms, ends: bool| {
+            let stood = progress(1, 0);
+            let next = after(
+                &notice(5),
+                stood,
+                retry(None),
+                WAIT,
+                Patience::default(),
+                now_ms,
+            );
+            match next {
+                Next::End(End {
+                    how: Ended::GivenUp { reason },
+                    ..
+                }) => {
+                    assert!(ends, "{now_ms}");
+                    assert_eq!(reason, "not taken within 24.0 hours; at last: busy");
+                }
+                other => assert!(!ends, "{other:?}"),
+            }
+        };
+        check(0, false);
+        check(day_ms, false);
+        check(day_ms + 5, true);
+    }
+
+    #[test]
+    fn a_notice_whose_messages_have_changed_begins_anew() {
+        let stood = before(progress(3, 2), 3, 70);
+        assert_eq!((stood.delivered, stood.first_try_ms), (2, Some(70)));
+        assert_eq!(
+            before(stood, 4, 80),
+            Progress {
+                first_try_ms: Some(70),
+                ..progress(4, 0)
+            }
+        );
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_stretch_a_wait_asked_for() {
+        let stood = Progress {
+            not_before_ms: 10_000_000,
+            ..Progress::default()
+        };
+        let check = |now_ms, seconds| {
+            let wait = asked_wait(&stood, Patience::default(), now_ms);
+            assert_eq!(wait, Duration::from_secs(seconds), "{now_ms}");
+        };
+        check(9_990_000, 10);
+        check(10_000_001, 0);
+        check(0, 3600);
+    }
+}

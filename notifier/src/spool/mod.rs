@@ -1,0 +1,336 @@
+//! What must survive the notifier's death: the dispatcher's state, the notices of each channel in
+//! order, and how far their delivery has come.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `config` | the `[notifier.spool]` section |
+//! | `queue` | the notices of one channel, and which go when there are too many |
+//! | `cover` | what a mark of another notifier makes needless |
+//! | `shelf` | all of it in memory, and what of it is not on disk yet |
+//! | `file`, `row` | `spool.redb`: opening, reading, committing |
+//! | `writer` | the thread that works on the file |
+//!
+//! Memory is what counts, the disk follows: one thread writes all that changed meanwhile in one
+//! transaction. What is recorded in one call is on disk together or not at all. A notice is sent once
+//! it is on disk, or once the disk is known to fail or to hang: then it goes out all the same, and the
+//! notifier's health says so.
+//!
+//! A notice leaves when its end (delivered, or given up) has been told. Whatever is killed in
+//! between, its end is told again after the next start.
+
+mod config;
+mod cover;
+mod file;
+mod queue;
+mod row;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hostbus_wire::told::Told;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::notice::Notice;
+
+pub use config::SpoolConfig;
+pub use queue::{End, Progress, Waiting};
+use shelf::Shelf;
+use writer::Writer;
+
+/// How long a notice waits for a disk that hangs.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a stop waits for the disk.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many changes were recorded before and with this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// What is on disk already.
+    pub const NONE: Self = Self(0);
+    /// What never will be: there is no disk.
+    const MEMORY: Self = Self(u64::MAX);
+}
+
+/// What becomes durable together.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The dispatcher's entries: a key and its new value, or `None` when it is gone.
+    pub entries: Vec<(String, Option<Vec<u8>>)>,
+    /// Its new notices, in order.
+    pub notices: Vec<Notice>,
+}
+
+/// How the delivery of a notice ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// The channel took it.
+    Delivered,
+    /// It will not be tried again. Some of its messages may have been taken.
+    GivenUp {
+        /// What was wrong, for people; no secret in it.
+        reason: String,
+    },
+}
+
+/// The end of a notice, which is to be told on the bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Through which channel.
+    pub channel: String,
+    /// The notice as it was sent.
+    pub notice: Arc<Notice>,
+    /// How it ended.
+    pub ended: Ended,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+}
+
+/// What a channel did since the start, and what waits for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Notices that wait, with the one that is being sent.
+    pub queued: usize,
+    /// About how many bytes they have.
+    pub queued_bytes: usize,
+    /// When the oldest of them was formed, in milliseconds since 1970-01-01 UTC.
+    pub oldest_ms: Option<u64>,
+    /// Notices that were delivered.
+    pub delivered: u64,
+    /// Messages that were not taken and will be tried again.
+    pub tried_again: u64,
+    /// Notices that were given up, with those that were one too many.
+    pub given_up: u64,
+    /// Of these, the ones that were one too many.
+    pub dropped: u64,
+    /// Alerts that another notifier had told.
+    pub covered: u64,
+    /// Ends of notices that were forgotten because nobody told them.
+    pub untold: u64,
+    /// Why the last message was not taken; `None` when it was.
+    pub failing: Option<String>,
+}
+
+/// What a start found on disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The dispatcher's entries.
+    pub entries: Vec<(String, Vec<u8>)>,
+    /// How many notices wait or have ended untold.
+    pub notices: usize,
+    /// The highest id of these; the next notice needs a higher one.
+    pub last_id: u64,
+    /// Rows that could not be read and were left out.
+    pub damaged: u64,
+    /// Where a file that could not be read at all was put, and why.
+    pub set_aside: Option<(PathBuf, String)>,
+}
+
+/// How the disk is.
+#[derive(Debug, Clone, Default)]
+struct DiskState {
+    safe: Ticket,
+    failure: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    shelf: Mutex<Shelf>,
+    /// There is something to write, or to end for.
+    work: Condvar,
+    disk: watch::Sender<DiskState>,
+    /// Sent with each change of the shelf.
+    changed: watch::Sender<()>,
+}
+
+/// The spool. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Spool {
+    /// Opens `spool-<instance>.redb` in `folder`, or begins it, and reads all of it. Blocks.
+    ///
+    /// A damaged file is kept aside and a new one begun. A disk that can't be used is no error: the
+    /// spool works in memory, [`Spool::failure`] says so, and the disk is tried again. Without a
+    /// folder all stays in memory.
+    ///
+    /// # Errors
+    /// Another process has the file open, or the system gives no thread.
+    pub fn open(
+        folder: Option<&Path>,
+        instance: &str,
+        config: &SpoolConfig,
+    ) -> Result<(Self, Found), Error> {
+        let shared = Arc::new(Shared {
+            shelf: Mutex::new(Shelf::new(config)),
+            work: Condvar::new(),
+            disk: watch::Sender::new(DiskState::default()),
+            changed: watch::Sender::new(()),
+        });
+        let Some(folder) = folder else {
+            shared.disk.send_modify(|disk| disk.safe = Ticket::MEMORY);
+            let thread = Arc::default();
+            return Ok((Self { shared, thread }, Found::default()));
+        };
+        let path = folder.join(format!("spool-{instance}.redb"));
+        let (writer, found) = Writer::open(path.clone(), Arc::clone(&shared))?;
+        let thread = std::thread::Builder::new()
+            .name("spool".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| Error::SpoolThread { path, source })?;
+        let spool = Self {
+            shared,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        };
+        Ok((spool, found))
+    }
+
+    /// Records what becomes durable together: the dispatcher's state and the notices that follow
+    /// from it. Never waits. When too many notices wait for a channel, the oldest repeat ends as given
+    /// up, or else the oldest notice.
+    pub fn commit(&self, changes: Changes, now_ms: u64) -> Ticket {
+        self.record(|shelf| {
+            for (key, value) in changes.entries {
+                shelf.put_entry(&key, value);
+            }
+            for notice in changes.notices {
+                shelf.push(notice, now_ms);
+            }
+        })
+    }
+
+    /// Waits until a change is on disk, or the disk fails or hangs.
+    pub async fn settled(&self, ticket: Ticket) {
+        let mut disk = self.shared.disk.subscribe();
+        let settled = disk.wait_for(|disk| disk.safe >= ticket || disk.failure.is_some());
+        // Whether it is on disk or not, things must go on.
+        let _ = timeout(SETTLE_WITHIN, settled).await;
+    }
+
+    /// Why the disk can't be used, in words for people; `None` while it can, or without a folder.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.shared.disk.borrow().failure.clone()
+    }
+
+    /// Another notifier has told this through `channel`: it need not be told again.
+    pub fn cover(&self, channel: &str, told: &Told) -> Ticket {
+        self.record(|shelf| shelf.with(channel, |queue, _| queue.cover(told)))
+    }
+
+    /// The next end of a notice that is to be told, each once a run; those that an earlier run did not
+    /// tell first. May be dropped and called again.
+    pub async fn outcome(&self) -> Outcome {
+        let mut changed = self.changed();
+        loop {
+            changed.mark_unchanged();
+            if let Some(outcome) = self.shared.shelf().next_outcome() {
+                return outcome;
+            }
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// The end of a notice has been told: it may go.
+    pub fn told(&self, outcome: &Outcome) -> Ticket {
+        let id = outcome.notice.id;
+        self.record(|shelf| shelf.with(&outcome.channel, |queue, _| queue.forget(id)))
+    }
+
+    /// What each channel did and what waits for it, by name.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(String, Figures)> {
+        self.shared.shelf().figures()
+    }
+
+    /// Writes what is left and lets go of the file, unless the disk hangs or fails.
+    pub async fn close(&self) {
+        self.shared.shelf().closing = true;
+        self.shared.work.notify_all();
+        let thread = self.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        let ended = tokio::task::spawn_blocking(move || thread.join());
+        if timeout(CLOSE_WITHIN, ended).await.is_err() {
+            tracing::warn!("the disk does not answer, the spool is left as it is");
+        }
+    }
+
+    /// Wakes at each change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
+    /// The notice of `channel` that is to be delivered next.
+    pub(crate) fn head(&self, channel: &str) -> Option<Waiting> {
+        self.shared.shelf().head(channel).cloned()
+    }
+
+    /// A message of notice `id` is about to be sent: it stays as it is until `tried` or `end`. `None`
+    /// when it is not the head any more.
+    pub(crate) fn begin(&self, channel: &str, id: u64) -> Option<Waiting> {
+        self.shared.shelf().begin(channel, id)
+    }
+
+    /// A message was tried, and `failed` says why it was not taken.
+    pub(crate) fn tried(
+        &self,
+        channel: &str,
+        id: u64,
+        progress: Progress,
+        failed: Option<String>,
+    ) -> Ticket {
+        self.record(|shelf| shelf.with(channel, |queue, _| queue.tried(id, progress, failed)))
+    }
+
+    /// The delivery of notice `id` has ended.
+    pub(crate) fn end(&self, channel: &str, id: u64, end: End) -> Ticket {
+        self.record(|shelf| shelf.end(channel, id, end))
+    }
+
+    /// Notices for channels that are not among `channels` are given up.
+    pub(crate) fn end_strangers(&self, channels: &[&str], now_ms: u64) -> Ticket {
+        self.record(|shelf| shelf.end_strangers(channels, now_ms))
+    }
+
+    fn record(&self, change: impl FnOnce(&mut Shelf)) -> Ticket {
+        let mut shelf = self.shared.shelf();
+        change(&mut shelf);
+        let ticket = shelf.ticket();
+        drop(shelf);
+        self.shared.work.notify_one();
+        self.shared.changed.send_replace(());
+        ticket
+    }
+
+    /// Ends as a kill would: what was not written is lost.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.shared.shelf().killed = true;
+        self.shared.work.notify_all();
+        let thread = self.thread.lock().unwrap().take();
+        thread.map(JoinHandle::join).transpose().unwrap();
+    }
+}
+
+impl Shared {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
