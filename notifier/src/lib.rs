@@ -8,12 +8,14 @@
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
 //! | [`globs`] | lists of globs |
+//! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
 //! | [`error`] | what can go wrong |
 
 pub mod channels;
 pub mod config;
+pub mod dispatcher;
 pub mod error;
 pub mod globs;
 pub mod notice;
