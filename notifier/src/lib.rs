@@ -12,6 +12,7 @@
 //! | [`evaluator`] | samples to alerts |
 //! | [`globs`] | lists of globs |
 //! | [`lease`] | which of several notifiers is the active one |
+//! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
 //! | [`delivery`] | from the spool to people |
@@ -25,6 +26,7 @@ pub mod channels;
 pub mod config;
 pub mod dead_man;
 pub mod delivery;
+pub mod dispatcher;
 pub mod error;
 pub mod evaluator;
 pub mod globs;
