@@ -3,7 +3,6 @@
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::{Health, HealthState};
-use hostbus_wire::info::Info;
 use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::status::Status;
 use hostbus_wire::told::{Lease, Told};
@@ -13,7 +12,7 @@ use hostbus_wire::{decode, decode_open};
 
 /// What is subscribed to. Alerts stand first: a broker that sends what is retained in the order of the
 /// filters lets what stands be known before what is new.
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 10] = [
     Kind::Alert,
     Kind::InstanceAlert,
     Kind::Rule,
@@ -21,7 +20,6 @@ const KINDS: [Kind; 11] = [
     Kind::Acknowledgement,
     Kind::Told,
     Kind::Lease,
-    Kind::Info,
     Kind::Status,
     Kind::System,
     Kind::Metrics,
@@ -45,8 +43,6 @@ pub enum Said {
     Sample(NodePath, Box<Sample>),
     /// Whether a node's publisher is there.
     Status(NodePath, Status),
-    /// A node's inventory.
-    Info(NodePath, Box<Info>),
     /// How a node's publisher is doing.
     Publisher(NodePath, HealthState),
     /// How a notifier is doing, and what it wrote its health's time as.
@@ -125,9 +121,6 @@ fn said(topic: Topic, payload: &[u8], now_ms: u64) -> Result<Said, String> {
         }
         Topic::Node(node, NodeTopic::Status) => {
             Said::Status(node, Status::decode(payload).map_err(text)?)
-        }
-        Topic::Node(node, NodeTopic::Info) => {
-            Said::Info(node, Box::new(decode(payload).map_err(text)?))
         }
         Topic::Site(_, SiteTopic::Lease(component)) if &*component == "notifier" => {
             Said::Lease(decode(payload).map_err(text)?)

@@ -27,6 +27,7 @@ pub mod config;
 pub mod dead_man;
 pub mod delivery;
 pub mod dispatcher;
+pub mod engine;
 pub mod error;
 pub mod evaluator;
 pub mod globs;
