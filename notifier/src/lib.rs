@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
+//! | [`evaluator`] | samples to alerts |
 //! | [`globs`] | lists of globs |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
@@ -15,6 +16,7 @@
 pub mod channels;
 pub mod config;
 pub mod error;
+pub mod evaluator;
 pub mod globs;
 pub mod notice;
 pub mod rule;
