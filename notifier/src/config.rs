@@ -11,6 +11,10 @@ pub struct Config {
     pub site: SiteId,
     /// Its name among several notifiers. Default `main`.
     pub instance: NodeId,
+    /// Files of rules; the name of a file may be a glob, `rules/*.toml`. Default: none.
+    pub rules: Vec<String>,
+    /// Whether the rules that ship with hostbus hold too. Default true.
+    pub default_rules: bool,
 }
 
 impl Default for Config {
@@ -18,6 +22,8 @@ impl Default for Config {
         Self {
             site: SiteId::default(),
             instance: "main".parse().expect("`main` is a well-formed id"),
+            rules: Vec::new(),
+            default_rules: true,
         }
     }
 }
