@@ -9,6 +9,7 @@
 //! | [`rule`] | what a rule says |
 //! | [`globs`] | lists of globs |
 //! | [`notice`] | what a channel is to tell people |
+//! | [`template`] | how a notice reads |
 //! | [`channels`] | the ways to people |
 //! | [`error`] | what can go wrong |
 
@@ -18,6 +19,7 @@ pub mod error;
 pub mod globs;
 pub mod notice;
 pub mod rule;
+pub mod template;
 
 use std::time::Duration;
 
