@@ -12,7 +12,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::{dingtalk, feishu, telegram, webhook, wecom};
+use super::{
+    command, dingtalk, discord, email, feishu, gotify, mqtt, ntfy, pagerduty, pushover, slack,
+    telegram, webhook, wecom,
+};
 use crate::template::Wording;
 
 /// The settings of one channel.
@@ -33,11 +36,35 @@ pub enum ServiceConfig {
     DingTalk(dingtalk::DingTalkConfig),
     WeCom(wecom::WeComConfig),
     Telegram(telegram::TelegramConfig),
+    Email(email::EmailConfig),
+    Slack(slack::SlackConfig),
+    Discord(discord::DiscordConfig),
+    Ntfy(ntfy::NtfyConfig),
+    Gotify(gotify::GotifyConfig),
+    Pushover(pushover::PushoverConfig),
+    PagerDuty(pagerduty::PagerDutyConfig),
+    Mqtt(mqtt::MqttConfig),
+    Command(command::CommandConfig),
 }
 
 impl ServiceConfig {
     /// What `type` may be.
-    pub const KINDS: [&'static str; 5] = ["webhook", "feishu", "dingtalk", "wecom", "telegram"];
+    pub const KINDS: [&'static str; 14] = [
+        "webhook",
+        "feishu",
+        "dingtalk",
+        "wecom",
+        "telegram",
+        "email",
+        "slack",
+        "discord",
+        "ntfy",
+        "gotify",
+        "pushover",
+        "pagerduty",
+        "mqtt",
+        "command",
+    ];
 
     fn read(kind: &str, table: Table) -> Result<Self, String> {
         Ok(match kind {
@@ -46,6 +73,15 @@ impl ServiceConfig {
             "dingtalk" => Self::DingTalk(section(table)?),
             "wecom" => Self::WeCom(section(table)?),
             "telegram" => Self::Telegram(section(table)?),
+            "email" => Self::Email(section(table)?),
+            "slack" => Self::Slack(section(table)?),
+            "discord" => Self::Discord(section(table)?),
+            "ntfy" => Self::Ntfy(section(table)?),
+            "gotify" => Self::Gotify(section(table)?),
+            "pushover" => Self::Pushover(section(table)?),
+            "pagerduty" => Self::PagerDuty(section(table)?),
+            "mqtt" => Self::Mqtt(section(table)?),
+            "command" => Self::Command(section(table)?),
             _ => return Err(format!("unknown `type` \"{kind}\", expected {}", kinds())),
         })
     }

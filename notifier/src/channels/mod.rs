@@ -16,14 +16,27 @@
 
 pub mod address;
 pub mod answer;
+pub mod colour;
+pub mod command;
 pub mod config;
 pub mod dingtalk;
+pub mod discord;
+pub mod document;
+pub mod email;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod examples;
 pub mod feishu;
+pub mod gotify;
 pub mod limits;
+pub mod mqtt;
+pub mod ntfy;
 pub mod opening;
+pub mod pagerduty;
+pub mod pushover;
 pub mod secret;
 pub mod signature;
+pub mod slack;
 pub mod telegram;
 pub mod webhook;
 pub mod wecom;
@@ -50,6 +63,15 @@ pub enum Channel {
     DingTalk(dingtalk::DingTalk),
     WeCom(wecom::WeCom),
     Telegram(telegram::Telegram),
+    Email(email::Email),
+    Slack(slack::Slack),
+    Discord(discord::Discord),
+    Ntfy(ntfy::Ntfy),
+    Gotify(gotify::Gotify),
+    Pushover(pushover::Pushover),
+    PagerDuty(pagerduty::PagerDuty),
+    Mqtt(mqtt::Mqtt),
+    Command(command::Command),
 }
 
 impl Channel {
@@ -77,6 +99,23 @@ impl Channel {
             ServiceConfig::WeCom(config) => Self::WeCom(wecom::WeCom::open(config, &opening)?),
             ServiceConfig::Telegram(config) => {
                 Self::Telegram(telegram::Telegram::open(config, &opening)?)
+            }
+            ServiceConfig::Email(config) => Self::Email(email::Email::open(config, &opening)?),
+            ServiceConfig::Slack(config) => Self::Slack(slack::Slack::open(config, &opening)?),
+            ServiceConfig::Discord(config) => {
+                Self::Discord(discord::Discord::open(config, &opening)?)
+            }
+            ServiceConfig::Ntfy(config) => Self::Ntfy(ntfy::Ntfy::open(config, &opening)?),
+            ServiceConfig::Gotify(config) => Self::Gotify(gotify::Gotify::open(config, &opening)?),
+            ServiceConfig::Pushover(config) => {
+                Self::Pushover(pushover::Pushover::open(config, &opening)?)
+            }
+            ServiceConfig::PagerDuty(config) => {
+                Self::PagerDuty(pagerduty::PagerDuty::open(config, &opening)?)
+            }
+            ServiceConfig::Mqtt(config) => Self::Mqtt(mqtt::Mqtt::open(config, &opening)?),
+            ServiceConfig::Command(config) => {
+                Self::Command(command::Command::open(config, &opening)?)
             }
         })
     }
@@ -116,6 +155,23 @@ impl Channel {
             Self::DingTalk(channel) => Some(channel),
             Self::WeCom(channel) => Some(channel),
             Self::Telegram(channel) => Some(channel),
+            Self::Slack(channel) => Some(channel),
+            Self::Discord(channel) => Some(channel),
+            Self::Ntfy(channel) => Some(channel),
+            Self::Gotify(channel) => Some(channel),
+            Self::Pushover(channel) => Some(channel),
+            Self::PagerDuty(channel) => Some(channel),
+            Self::Email(_) | Self::Mqtt(_) | Self::Command(_) => None,
+        }
+    }
+
+    /// Tells `message` in the channel's own way; `None` when it is told by HTTP.
+    pub async fn send(&self, message: &Message) -> Option<Verdict> {
+        match self {
+            Self::Email(channel) => Some(channel.send(message).await),
+            Self::Mqtt(channel) => Some(channel.send(message).await),
+            Self::Command(channel) => Some(channel.send(message).await),
+            _ => None,
         }
     }
 
@@ -126,6 +182,15 @@ impl Channel {
             Self::DingTalk(channel) => channel,
             Self::WeCom(channel) => channel,
             Self::Telegram(channel) => channel,
+            Self::Email(channel) => channel,
+            Self::Slack(channel) => channel,
+            Self::Discord(channel) => channel,
+            Self::Ntfy(channel) => channel,
+            Self::Gotify(channel) => channel,
+            Self::Pushover(channel) => channel,
+            Self::PagerDuty(channel) => channel,
+            Self::Mqtt(channel) => channel,
+            Self::Command(channel) => channel,
         }
     }
 }
