@@ -14,6 +14,7 @@
 //! | [`lease`] | which of several notifiers is the active one |
 //! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
+//! | [`template`] | how a notice reads |
 //! | [`channels`] | the ways to people |
 //! | [`delivery`] | from the spool to people |
 //! | [`http`] | asking the web |
@@ -37,6 +38,7 @@ pub mod notice;
 pub mod outgoing;
 pub mod rule;
 pub mod spool;
+pub mod template;
 
 use std::time::Duration;
 
