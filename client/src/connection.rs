@@ -185,6 +185,11 @@ impl Connection {
         }
     }
 
+    /// An event that is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
     /// A handle to publish with.
     #[must_use]
     pub fn sender(&self) -> Sender {

@@ -25,6 +25,7 @@ pub(crate) fn message(key: &str) -> Message {
         value: Some(97.0),
         threshold: Some(90.0),
         labels: [("runbook".to_owned(), "clean up".to_owned())].into(),
+        ..Alert::default()
     };
     Message {
         key: key.to_owned(),
@@ -40,7 +41,11 @@ pub(crate) fn message(key: &str) -> Message {
                 key: alert_key,
                 alert,
                 firing_since: 1_763_630_000_000,
+                was: None,
+                flaps: 0,
+                repeated: false,
             }],
+            still_firing: 1,
         },
         omitted: 0,
     }

@@ -231,7 +231,7 @@ pub enum Verdict {
 }
 
 /// A channel that is one HTTP request a message.
-pub trait Http {
+pub trait Http: Send + Sync {
     /// The request that tells `message`.
     fn request(&self, message: &Message, now_ms: u64) -> Request;
 

@@ -204,6 +204,11 @@ impl Dispatcher {
         }
     }
 
+    /// Notices with ids up to `last` may wait in the spool: the next one gets a higher one.
+    pub fn next_id_is_above(&mut self, last: u64) {
+        self.next_id = self.next_id.max(last.saturating_add(1));
+    }
+
     /// The alert at `key` stands like this now; `None`: it is gone.
     ///
     /// # Errors

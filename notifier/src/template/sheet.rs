@@ -182,10 +182,13 @@ fn examples() -> Vec<Notice> {
                 summary: "\"a\" <b> is 93% full".to_owned(),
                 value: (at != 2).then_some(93.0),
                 threshold: (at != 2).then_some(90.0),
-                labels: Default::default(),
+                ..Alert::default()
             },
             key,
             firing_since: 1_699_999_000_000,
+            was: None,
+            flaps: 0,
+            repeated: false,
         }
     };
     let notice = |reason, lines| Notice {
@@ -195,6 +198,7 @@ fn examples() -> Vec<Notice> {
         group: "rule disk-full".to_owned(),
         formed_ms: 1_700_000_100_000,
         lines,
+        still_firing: 0,
     };
     let (firing, resolved) = (AlertState::Firing, AlertState::Resolved);
     let many = |at| match at % 3 {

@@ -227,6 +227,7 @@ impl Service for Mqtt {
                     group: notice.group.clone(),
                     formed_ms: notice.formed_ms,
                     lines,
+                    still_firing: notice.still_firing,
                 };
                 self.templates.messages(&part, instance, &limits)
             })

@@ -132,6 +132,7 @@ impl Service for PagerDuty {
                 group: notice.group.clone(),
                 formed_ms: notice.formed_ms,
                 lines,
+                still_firing: notice.still_firing,
             };
             Message {
                 key: message_key(instance, notice.id, at),
