@@ -109,6 +109,10 @@ impl Folder {
         self.path.join("publisher")
     }
 
+    pub(crate) fn notifier(&self) -> PathBuf {
+        self.path.join("notifier")
+    }
+
     pub(crate) fn redis(&self) -> PathBuf {
         self.path.join("redis")
     }

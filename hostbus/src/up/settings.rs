@@ -58,6 +58,7 @@ impl Settings {
         }
         of(self.broker.check())?;
         of(self.ingester.check())?;
+        of(self.notifier.check())?;
         of(self.publisher.check())?;
         of(self.publisher.path().map(drop))?;
         of(self.redis.check())

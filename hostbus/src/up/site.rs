@@ -91,6 +91,8 @@ impl Site {
         let ingester =
             hostbus_ingester::start(settings.ingester, bus(INGESTER), settings.redis, token())
                 .await?;
+        let spool = &mut settings.notifier.spool;
+        spool.folder.get_or_insert_with(|| folder.notifier());
         let notifier = hostbus_notifier::start(settings.notifier, bus(NOTIFIER), token()).await?;
         let outbox = &mut settings.publisher.outbox;
         outbox.folder.get_or_insert_with(|| folder.publisher());
