@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Two beginnings that are not further apart are the same one: an alert whose author named none began
 /// when it arrived, which is not the same moment at two notifiers.
-pub(crate) const SAME_BEGINNING_MS: u64 = 5_000;
+pub(crate) const SAME_BEGINNING_MS: u64 = 2_000;
 
 /// A repetition that was told this long before ours was formed is the same one: two notifiers do not
 /// come to it at the same moment. The least repeat time is twice this.
@@ -155,7 +155,7 @@ mod tests {
         check(
             Reason::Digest,
             Told {
-                since: 1_004_000,
+                since: 1_001_000,
                 ..at_0()
             },
             &[1],

@@ -78,7 +78,7 @@ impl Dispatcher {
     /// Forms the notices of one channel.
     fn form(&mut self, channel: usize, now_ms: u64, notices: &mut Vec<Notice>) {
         let state = &mut self.channels[channel];
-        if state.due.is_empty() || state.wake_ms.is_some() {
+        if state.due.is_empty() {
             return;
         }
         let (due, idle): (Vec<GroupKey>, Vec<GroupKey>) = std::mem::take(&mut state.due)
@@ -99,15 +99,16 @@ impl Dispatcher {
             .recent_ms
             .retain(|&ms| ms.saturating_add(LATELY_MS) > now_ms);
         let recent = state.recent_ms.len();
-        let free_ms = state
-            .recent_ms
-            .last()
-            .map_or(0, |last| last.saturating_add(BUSY_MS));
-        if recent >= CALM_NOTICES && free_ms > now_ms {
+        if let Some(&last_ms) = state.recent_ms.last()
+            && recent >= CALM_NOTICES
+            && last_ms.saturating_add(BUSY_MS) > now_ms
+        {
+            let calm_ms = state.recent_ms[recent - CALM_NOTICES].saturating_add(LATELY_MS);
+            let next_ms = calm_ms.min(last_ms.saturating_add(BUSY_MS));
             state.due = due.into_iter().collect();
             let deadline = Deadline::Channel(channel);
             self.agenda
-                .wake(&mut state.wake_ms, Some(free_ms), deadline);
+                .wake(&mut state.wake_ms, Some(next_ms), deadline);
             return;
         }
         let together = recent + due.len() > CALM_NOTICES;

@@ -410,21 +410,29 @@ impl Dispatcher {
             return;
         };
         let known = &mut tracked.post(place).known;
-        let since_ms = told.since.saturating_add(SAME_BEGINNING_MS);
-        let word = Word {
-            severity: told.severity,
-            since: told.since,
-            at_ms: told.at.min(now_ms),
-        };
         let old = known.clone();
+        let at_ms = told.at.min(now_ms);
         match known.told {
-            // Ours is of the same firing or an earlier one; only what is later says more.
-            Some(ours) if firing && word.at_ms >= ours.at_ms => known.told = Some(word),
-            Some(ours) if !firing && since_ms >= ours.since && word.at_ms >= ours.at_ms => {
-                known.end(word.at_ms);
+            // A mark is as old as its delivery took: of the same firing it may be behind what was formed
+            // here since, so it only adds to that.
+            Some(ours) if firing && told.since.saturating_add(SAME_BEGINNING_MS) >= ours.since => {
+                known.told = Some(Word {
+                    severity: told.severity.max(ours.severity),
+                    since: ours.since.max(told.since),
+                    at_ms: at_ms.max(ours.at_ms),
+                });
             }
-            None if firing && known.ended.is_none_or(|ended| ended.at_ms < word.at_ms) => {
-                known.told = Some(word);
+            Some(ours) if !firing && told.since >= ours.since => known.end(at_ms),
+            None if firing
+                && known.ended.is_none_or(|ended| {
+                    told.since > ended.since.saturating_add(SAME_BEGINNING_MS)
+                }) =>
+            {
+                known.told = Some(Word {
+                    severity: told.severity,
+                    since: told.since,
+                    at_ms,
+                });
             }
             _ => {}
         }

@@ -198,13 +198,16 @@ impl Dispatcher {
             .acknowledgement
             .until
             .is_some_and(|until_ms| until_ms <= now_ms);
-        let other = acknowledged
-            .severity
-            .is_some_and(|given_for| given_for != severity);
-        if expired || other || !standing.firing || acknowledged.site != key.node.site {
+        let other = standing.firing
+            && acknowledged
+                .severity
+                .is_some_and(|given_for| given_for != severity);
+        // Until the bus was heard it may fire again without our knowing.
+        let over = self.synced && !standing.firing;
+        if expired || other || over || acknowledged.site != key.node.site {
             let fingerprint = tracked.fingerprint.clone();
             self.drop_acknowledgement(&fingerprint);
-        } else if acknowledged.severity.is_none() {
+        } else if standing.firing && acknowledged.severity.is_none() {
             acknowledged.severity = Some(severity);
             self.changed
                 .acknowledgements
@@ -228,7 +231,9 @@ impl Dispatcher {
             .acknowledgements
             .iter()
             .filter(|(fingerprint, acknowledged)| {
-                !acknowledged.heard || !self.by_fingerprint.contains_key(*fingerprint)
+                let key = self.by_fingerprint.get(*fingerprint);
+                let alert = key.and_then(|key| self.alerts.get(key));
+                !acknowledged.heard || alert.is_none_or(|alert| !alert.standing.firing)
             })
             .map(|(fingerprint, _)| fingerprint.clone())
             .collect();

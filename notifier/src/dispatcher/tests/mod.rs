@@ -1,5 +1,9 @@
 //! What the dispatcher does, seen from outside.
 
+mod model;
+mod properties;
+mod world;
+
 use super::*;
 
 #[test]

@@ -1,0 +1,111 @@
+//! Whatever happens, in whatever order: the dispatcher tells what the plain model tells, and what people
+//! get makes sense in itself.
+
+use std::collections::BTreeMap;
+
+use hostbus_wire::alert::{AlertKey, AlertSeverity, AlertState};
+use proptest::prelude::*;
+
+use super::model::Model;
+use super::world::{Step, Told, World, key, steps};
+
+/// Follows what people were told, knowing nothing of how it came about.
+#[derive(Default)]
+struct Reader {
+    told: BTreeMap<(String, AlertKey), (AlertSeverity, u64)>,
+}
+
+impl Reader {
+    fn read(&mut self, told: &Told) {
+        let repeat_ms = match told.channel.as_str() {
+            "mail" => 600_000,
+            "pager" => 120_000,
+            _ => u64::MAX,
+        };
+        assert!(!told.lines.is_empty());
+        let mut oldest_ms = u64::MAX;
+        for line in &told.lines {
+            let place = (told.channel.clone(), line.key.clone());
+            let before = self.told.get(&place).copied();
+            if line.state == AlertState::Resolved {
+                assert!(before.is_some(), "over, but never told: {told:?}");
+                self.told.remove(&place);
+                continue;
+            }
+            if let Some((_, at_ms)) = before.filter(|(severity, _)| *severity >= line.severity) {
+                oldest_ms = oldest_ms.min(at_ms);
+            }
+            if line.repeated {
+                let severity = before.map(|(severity, _)| severity);
+                assert_eq!(severity, Some(line.severity), "{told:?}");
+            } else if told.channel != "chat" {
+                // Chat is not told of ends, so there a new beginning may look like a repetition.
+                let same = before.is_some_and(|(severity, _)| severity == line.severity);
+                assert!(!same, "told twice without a change: {told:?}");
+            }
+            self.told.insert(place, (line.severity, told.formed_ms));
+        }
+        if told.lines.iter().any(|line| line.repeated) {
+            let due = oldest_ms.saturating_add(repeat_ms) <= told.formed_ms;
+            assert!(due, "repeated before its time: {told:?}");
+        }
+    }
+}
+
+fn run(steps: &[Step], restarts: bool) -> World {
+    let mut world = World::new();
+    let mut model = Model::default();
+    let mut reader = Reader::default();
+    for step in steps {
+        if !restarts && matches!(step, Step::Restart) {
+            continue;
+        }
+        let told = world.step(step, &mut model);
+        if !matches!(step, Step::Wait(_)) {
+            assert_eq!(told, model.tick(world.now_ms), "{step:?}");
+        }
+        for told in &told {
+            reader.read(told);
+            for line in &told.lines {
+                let silence = model.silenced(&line.key, told.formed_ms);
+                assert_eq!(silence, None, "told while silenced: {told:?}");
+            }
+        }
+    }
+    // In the end all is over, and nothing holds it back any longer than a silence of a quarter of an hour.
+    let mut rest: Vec<Step> = Vec::new();
+    for node in ["a", "b", "c"] {
+        for rule in ["node-down", "cpu", "disk", "fan"] {
+            rest.push(Step::Over(key(node, rule)));
+        }
+    }
+    rest.push(Step::Wait(2_000));
+    for step in &rest {
+        let told = world.step(step, &mut model);
+        if !matches!(step, Step::Wait(_)) {
+            assert_eq!(told, model.tick(world.now_ms), "{step:?}");
+        }
+        told.iter().for_each(|told| reader.read(told));
+    }
+    reader.told.retain(|(channel, _), _| channel != "chat");
+    assert!(
+        reader.told.is_empty(),
+        "never told to be over: {:?}",
+        reader.told
+    );
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_dispatcher_tells_what_a_plain_model_tells(steps in steps()) {
+        run(&steps, true);
+    }
+
+    #[test]
+    fn a_restart_changes_nothing(steps in steps()) {
+        prop_assert_eq!(run(&steps, true).told, run(&steps, false).told);
+    }
+}
