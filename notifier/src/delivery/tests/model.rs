@@ -30,6 +30,8 @@ struct World {
     /// How often the answer to a message was lost.
     lost: BTreeMap<(String, String), usize>,
     refused: Vec<(String, String)>,
+    /// The highest notice of which a message was sent.
+    newest: u64,
     /// The last message that was sent: a kill may come before its answer was noted.
     last: BTreeMap<String, String>,
 }
@@ -54,6 +56,7 @@ impl Carrier for Service {
     fn send<'a>(&'a self, message: &'a Message, _: u64) -> Sending<'a> {
         let mut world = self.world.lock().unwrap();
         let event = world.script.pop_front().unwrap_or(Event::Take);
+        world.newest = world.newest.max(message.notice.id);
         let name = (self.channel.to_owned(), message.key.clone());
         if matches!(event, Event::Take | Event::Lose | Event::KillAfter) {
             world.taken.push(name.clone());
@@ -100,6 +103,8 @@ async fn live(
         .map_or(0, |(_, value)| value[0].into());
     // What the dispatcher says it told is what the spool has or had: it forms the rest anew.
     prop_assert!(state >= found.last_id, "{state} {}", found.last_id);
+    let newest = world.lock().unwrap().newest;
+    prop_assert!(state >= newest, "{newest} was sent before it was on disk");
     *new = state;
     let killed = CancellationToken::new();
     let channels = CHANNELS.map(|channel| {
