@@ -232,7 +232,8 @@ impl Spool {
     /// from it. Never waits. When too many notices wait for a channel, the oldest repeat ends as given
     /// up, or else the oldest notice.
     pub fn commit(&self, changes: Changes, now_ms: u64) -> Ticket {
-        self.record(|shelf| {
+        let urgent = !changes.notices.is_empty();
+        self.record(urgent, |shelf| {
             for (key, value) in changes.entries {
                 shelf.put_entry(&key, value);
             }
@@ -258,7 +259,9 @@ impl Spool {
 
     /// Another notifier has told this through `channel`: it need not be told again.
     pub fn cover(&self, channel: &str, told: &Told) -> Ticket {
-        self.record(|shelf| shelf.with(channel, |queue, _| queue.cover(told)))
+        self.record(false, |shelf| {
+            shelf.with(channel, |queue, _| queue.cover(told));
+        })
     }
 
     /// The next end of a notice that is to be told, each once a run; those that an earlier run did not
@@ -283,7 +286,9 @@ impl Spool {
     /// The end of a notice has been told: it may go.
     pub fn told(&self, outcome: &Outcome) -> Ticket {
         let id = outcome.notice.id;
-        self.record(|shelf| shelf.with(&outcome.channel, |queue, _| queue.forget(id)))
+        self.record(false, |shelf| {
+            shelf.with(&outcome.channel, |queue, _| queue.forget(id));
+        })
     }
 
     /// What each channel did and what waits for it, by name.
@@ -327,22 +332,26 @@ impl Spool {
         progress: Progress,
         failed: Option<String>,
     ) -> Ticket {
-        self.record(|shelf| shelf.with(channel, |queue, _| queue.tried(id, progress, failed)))
+        self.record(failed.is_none(), |shelf| {
+            shelf.with(channel, |queue, _| queue.tried(id, progress, failed));
+        })
     }
 
     /// The delivery of notice `id` has ended.
     pub(crate) fn end(&self, channel: &str, id: u64, end: End) -> Ticket {
-        self.record(|shelf| shelf.end(channel, id, end))
+        self.record(true, |shelf| shelf.end(channel, id, end))
     }
 
     /// Notices for channels that are not among `channels` are given up.
     pub(crate) fn end_strangers(&self, channels: &[&str], now_ms: u64) -> Ticket {
-        self.record(|shelf| shelf.end_strangers(channels, now_ms))
+        self.record(true, |shelf| shelf.end_strangers(channels, now_ms))
     }
 
-    fn record(&self, change: impl FnOnce(&mut Shelf)) -> Ticket {
+    /// Changes the shelf. What is not `urgent` may wait a moment for what is.
+    fn record(&self, urgent: bool, change: impl FnOnce(&mut Shelf)) -> Ticket {
         let mut shelf = self.shared.shelf();
         change(&mut shelf);
+        shelf.urgent |= urgent;
         let ticket = shelf.ticket();
         drop(shelf);
         self.shared.work.notify_one();

@@ -20,6 +20,8 @@ pub(super) struct Shelf {
     to_tell: VecDeque<(NoticeKey, Ticket)>,
     unwritten: Unwritten,
     recorded: Ticket,
+    /// Somebody waits until what was recorded is written.
+    pub(super) urgent: bool,
     /// Whoever writes is to write what is left and end.
     pub(super) closing: bool,
     /// Whoever writes is to end at once.
@@ -55,6 +57,7 @@ impl Shelf {
             to_tell: VecDeque::new(),
             unwritten: Unwritten::default(),
             recorded: Ticket::NONE,
+            urgent: false,
             closing: false,
             #[cfg(test)]
             killed: false,
@@ -216,6 +219,7 @@ impl Shelf {
     pub(super) fn batch(&mut self) -> (Batch, impl FnOnce(&mut Self) + use<>) {
         let taken = std::mem::take(&mut self.unwritten);
         self.unwritten.kept = taken.kept;
+        self.urgent = false;
         let mut writes = Vec::new();
         for key in &taken.entries {
             let value = self.entries.get(key).cloned();
