@@ -185,6 +185,11 @@ impl Connection {
         }
     }
 
+    /// An event that is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
     /// A handle to publish with.
     #[must_use]
     pub fn sender(&self) -> Sender {
@@ -241,6 +246,34 @@ impl Sender {
         // From here on the broker's answer ends the wait.
         waits.0 = None;
         Ok(())
+    }
+
+    /// Publishes, and returns once the broker has acknowledged it and all that was published before it;
+    /// with [`QoS::AtMostOnce`] there is nothing to wait for.
+    ///
+    /// # Errors
+    /// There is no connection, or it is lost before the broker has answered: then nobody knows whether the
+    /// message has arrived.
+    pub async fn publish_acknowledged(
+        &self,
+        topic: impl Into<String>,
+        qos: QoS,
+        retain: bool,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<(), ClientError> {
+        let mut connected = self.connected.clone();
+        // From here on any change means that this connection was lost.
+        connected.mark_unchanged();
+        self.publish(topic, qos, retain, payload).await?;
+        let mut unacknowledged = self.unacknowledged.subscribe();
+        tokio::select! {
+            _ = connected.changed() => return Err(ClientError::NotConnected),
+            _ = unacknowledged.wait_for(|count| *count == 0) => {}
+        }
+        match connected.has_changed() {
+            Ok(false) => Ok(()),
+            _ => Err(ClientError::NotConnected),
+        }
     }
 
     /// Tells whether there is a connection at this moment.
@@ -367,7 +400,7 @@ impl Driver {
                 self.tell(Event::Message(message)).await;
                 return false;
             }
-            Packet::PubAck(_) => {
+            Packet::PubAck(_) | Packet::PubComp(_) => {
                 self.unacknowledged.send_modify(less_one);
                 return false;
             }
@@ -403,8 +436,10 @@ impl Driver {
             .state
             .events
             .retain(|event| matches!(event, rumqttc::Event::Incoming(Packet::Publish(_))));
+        let was_connected = self.connected.send_replace(false);
+        // After that: who waits for acknowledgements must not take this for them.
         self.unacknowledged.send_replace(0);
-        if self.connected.send_replace(false) {
+        if was_connected {
             self.tell(Event::Disconnected).await;
         }
     }

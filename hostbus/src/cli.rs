@@ -18,6 +18,7 @@ Examples:
   hostbus top                                   all nodes, live
   hostbus watch 'hostbus/v1/+/+/metrics'        samples as JSON, one a line
   hostbus history web1 cpu.usage_percent --since 1h
+  hostbus alerts list                           what fires
   hostbus doctor                                what is wrong, and how to mend it
   hostbus forget web1                           remove a node with all its history
 
@@ -34,6 +35,7 @@ pub(crate) enum Verb {
     Top(TopArgs),
     Watch(WatchArgs),
     History(HistoryArgs),
+    Alerts(AlertsArgs),
     Doctor(DoctorArgs),
     Forget(ForgetArgs),
 }
@@ -198,6 +200,149 @@ pub(crate) struct HistoryArgs {
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
     /// Every row as CSV.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+/// Show what fires; acknowledge and silence it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus alerts list                            what fires
+  hostbus alerts ack nas/disk-full//data --why 'new disk is ordered' --for 2d
+  hostbus alerts silence --node nas --for 2h --why backup --id backup
+  hostbus alerts unsilence backup
+  hostbus alerts history --since 7d              what fired, who was told")]
+pub(crate) struct AlertsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: AlertsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsVerb {
+    List(AlertsListArgs),
+    Ack(AckArgs),
+    Unack(UnackArgs),
+    Silence(SilenceArgs),
+    Unsilence(UnsilenceArgs),
+    Silences(SilencesArgs),
+    History(AlertsHistoryArgs),
+}
+
+/// Show what fires.
+#[derive(Debug, Args)]
+pub(crate) struct AlertsListArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// Only of this node, web1 or home.web1.
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// What is pending and what is over, too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Acknowledge an alert: nothing is repeated until it changes.
+#[derive(Debug, Args)]
+pub(crate) struct AckArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The alert: <node>/<rule>[/<instance>], or the beginning of its fingerprint.
+    pub(crate) alert: String,
+    /// Why.
+    #[arg(long)]
+    pub(crate) why: Option<String>,
+    /// For how long, 2h or 1d [default: until it changes].
+    #[arg(long = "for", value_name = "SPAN")]
+    pub(crate) lasting: Option<String>,
+    /// Who [default: $USER].
+    #[arg(long)]
+    pub(crate) by: Option<String>,
+}
+
+/// Take an acknowledgement back.
+#[derive(Debug, Args)]
+pub(crate) struct UnackArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The alert: <node>/<rule>[/<instance>], or the beginning of its fingerprint.
+    pub(crate) alert: String,
+}
+
+/// Tell nobody about some alerts for a while. What still fires then is told.
+#[derive(Debug, Args)]
+pub(crate) struct SilenceArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// Nodes, as globs; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) node: Vec<String>,
+    /// Rules, as globs.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) rule: Vec<String>,
+    /// Instances, as globs.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) instance: Vec<String>,
+    /// Everything, when none of these is given.
+    #[arg(long)]
+    pub(crate) everything: bool,
+    /// For how long, 30m or 2h.
+    #[arg(long = "for", value_name = "SPAN")]
+    pub(crate) lasting: String,
+    /// Why.
+    #[arg(long)]
+    pub(crate) why: String,
+    /// Its name, to put it anew or to take it away [default: a new one].
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// The site.
+    #[arg(long, default_value = "home")]
+    pub(crate) site: String,
+    /// Who [default: $USER].
+    #[arg(long)]
+    pub(crate) by: Option<String>,
+}
+
+/// Take a silence away.
+#[derive(Debug, Args)]
+pub(crate) struct UnsilenceArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// Its name.
+    pub(crate) id: String,
+}
+
+/// Show the silences.
+#[derive(Debug, Args)]
+pub(crate) struct SilencesArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what fired, and who was told.
+#[derive(Debug, Args)]
+pub(crate) struct AlertsHistoryArgs {
+    /// Data folder of a site on this host [default: ~/.local/share/hostbus].
+    #[arg(long, env = "HOSTBUS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
+    /// From when: 30m, 1h, 7d, or a time such as 2026-11-20T08:00.
+    #[arg(long, visible_alias = "from", default_value = "1d")]
+    pub(crate) since: String,
+    /// Until when [default: now].
+    #[arg(long, visible_alias = "to")]
+    pub(crate) until: Option<String>,
+    /// Every entry as a JSON array.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Every entry as CSV.
     #[arg(long)]
     pub(crate) csv: bool,
 }

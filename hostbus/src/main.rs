@@ -6,8 +6,9 @@
 //! | [`folder`] | the data folder: lock, credentials, where the running site listens |
 //! | [`reach`] | how the client verbs find the bus and Redis |
 //! | [`up`] | the whole site in one process |
-//! | [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
+//! | [`alerts`], [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
 
+mod alerts;
 mod cli;
 mod doctor;
 mod folder;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Top(args) => quietly().and_then(|()| top::run(args)),
         Verb::Watch(args) => quietly().and_then(|()| watch::run(args)),
         Verb::History(args) => quietly().and_then(|()| history::run(args)),
+        Verb::Alerts(args) => quietly().and_then(|()| alerts::run(args)),
         Verb::Doctor(args) => quietly().and_then(|()| doctor::run(args)),
         Verb::Forget(args) => quietly().and_then(|()| forget::run(args)),
     };

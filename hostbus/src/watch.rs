@@ -96,6 +96,12 @@ fn readable(root: &TopicRoot, topic: &str, payload: &[u8]) -> Result<String, Str
         Some(Kind::Status | Kind::Rule) => std::str::from_utf8(payload)
             .map(|text| json!(text).to_string())
             .map_err(|error| error.to_string()),
+        // What people and scripts write may be JSON.
+        Some(_) if payload.trim_ascii_start().first() == Some(&b'{') => {
+            let json: Result<&RawValue, _> = serde_json::from_slice(payload);
+            json.map(|json| json.get().replace(['\n', '\r'], " "))
+                .map_err(|error| error.to_string())
+        }
         Some(_) => codec::to_json(payload).map_err(|error| error.to_string()),
         None => match std::str::from_utf8(payload) {
             Ok(text) => Ok(serde_json::from_str::<&RawValue>(text)
@@ -143,6 +149,11 @@ mod tests {
             r#""payload":{"v":1}"#,
         );
         check("hostbus/v1/home/a/alerts/x", b"", r#""payload":null"#);
+        check(
+            "hostbus/v1/home/a/alerts/x",
+            b"{\"state\":\n\"firing\"}",
+            r#""payload":{"state": "firing"}"#,
+        );
         check(
             "hostbus/v1/home/a/metrics",
             b"\xa1",

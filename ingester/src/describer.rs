@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_daemon::{Backoff, clock};
-use hostbus_store::{Describer, StoreError};
+use hostbus_store::{AlertLog, Describer, StoreError, Transition};
 use hostbus_wire::NodePath;
 use hostbus_wire::event::Event;
 use hostbus_wire::info::Info;
@@ -39,6 +39,8 @@ pub enum What {
     Status(Status),
     /// Something that happened.
     Event(Event),
+    /// What became of an alert.
+    Transition(Box<Transition>),
 }
 
 /// Writes descriptions as they come. While Redis is away they wait; what then finds no room is
@@ -46,6 +48,7 @@ pub enum What {
 #[derive(Debug)]
 pub struct DescriberTask {
     describer: Describer,
+    log: AlertLog,
     descriptions: mpsc::Receiver<Description>,
     counters: Arc<Counters>,
 }
@@ -55,11 +58,13 @@ impl DescriberTask {
     #[must_use]
     pub fn new(
         describer: Describer,
+        log: AlertLog,
         descriptions: mpsc::Receiver<Description>,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
             describer,
+            log,
             descriptions,
             counters,
         }
@@ -80,7 +85,7 @@ impl DescriberTask {
     }
 
     /// Tries until Redis has taken it, or refused it for good.
-    async fn write(&self, description: &Description) {
+    async fn write(&mut self, description: &Description) {
         let Description { node, what, .. } = description;
         let now_ms = clock::unix_ms();
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
@@ -89,6 +94,7 @@ impl DescriberTask {
                 What::Info(info) => self.describer.info(node, info, now_ms).await,
                 What::Status(status) => self.describer.status(node, *status, now_ms).await,
                 What::Event(event) => self.describer.event(node, event).await,
+                What::Transition(entry) => self.log.append(entry).await.map(drop),
             };
             match written {
                 Ok(()) => return,

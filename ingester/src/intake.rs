@@ -20,11 +20,12 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::counters::{Counters, add};
 use crate::describer::{Description, What};
+use crate::ledger::{self, Ledger};
 use crate::node::{Node, Standing, Time, Waiting, is_usable};
 use crate::nodes::Nodes;
 use crate::order::Verdict;
 use crate::queue::{Answer, Queue, Room, Work};
-use crate::subscriber::{self, Mistake, Said};
+use crate::subscriber::{self, Heard, Mistake, Said};
 use crate::turns::Turns;
 use crate::writer::Feedback;
 
@@ -45,6 +46,7 @@ pub struct Intake {
     queue: Queue,
     descriptions: mpsc::Sender<Description>,
     events: mpsc::Sender<(Arc<NodePath>, Event)>,
+    ledger: Ledger,
     counters: Arc<Counters>,
 }
 
@@ -67,6 +69,7 @@ impl Intake {
             queue,
             descriptions,
             events,
+            ledger: Ledger::default(),
             counters,
         }
     }
@@ -133,20 +136,45 @@ impl Intake {
     fn message(&mut self, message: &Message) {
         add(&self.counters.messages, 1);
         let bytes = message.payload.len();
-        match subscriber::read(&self.root, message) {
-            Ok((path, Said::Sample(sample))) => {
-                self.sample(path, sample, bytes, message.retained);
+        let now_ms = clock::unix_ms();
+        match subscriber::read(&self.root, message, now_ms) {
+            Ok(Heard::Node(path, said)) => self.said(path, said, bytes, message.retained, now_ms),
+            Ok(Heard::Acknowledgement(fingerprint, said)) => {
+                let entry = self
+                    .ledger
+                    .acknowledged(&fingerprint, said.as_ref(), now_ms);
+                if let Some((path, entry)) = entry {
+                    self.describe(path, What::Transition(Box::new(entry)), bytes);
+                }
             }
-            Ok((path, Said::Info(info))) => self.describe(path, What::Info(info), bytes),
-            Ok((path, Said::Event(event))) => self.describe(path, What::Event(event), bytes),
-            Ok((path, Said::Status(status))) => self.describe(path, What::Status(status), bytes),
-            Ok((_, Said::Nothing)) => {}
             Err(mistake) => self.mistake(mistake, &message.topic),
         }
     }
 
-    fn sample(&mut self, path: NodePath, sample: Box<Sample>, bytes: usize, retained: bool) {
-        let now_ms = clock::unix_ms();
+    fn said(&mut self, path: NodePath, said: Said, bytes: usize, retained: bool, now_ms: u64) {
+        let what = match said {
+            Said::Sample(sample) => return self.sample(path, sample, bytes, retained, now_ms),
+            Said::Info(info) => What::Info(info),
+            Said::Event(event) => What::Event(event),
+            Said::Status(status) => What::Status(status),
+            Said::Alert(key, alert) => match self.ledger.alert(&key, alert.as_deref(), now_ms) {
+                Some(entry) => What::Transition(Box::new(entry)),
+                None => return,
+            },
+            Said::Told(channel, told) => What::Transition(Box::new(ledger::told(&channel, &told))),
+            Said::Nothing => return,
+        };
+        self.describe(path, what, bytes);
+    }
+
+    fn sample(
+        &mut self,
+        path: NodePath,
+        sample: Box<Sample>,
+        bytes: usize,
+        retained: bool,
+        now_ms: u64,
+    ) {
         // Stored under our time it would be stored anew, with a false time, at each connection.
         if retained && sample.place().is_none() && !is_usable(sample.ts, now_ms) {
             add(&self.counters.refused_retained, 1);

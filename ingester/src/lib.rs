@@ -18,7 +18,8 @@
 //! | [`queue`] | the bounded way from the intake to the writers |
 //! | [`writer`] | batches into Redis; comes back when Redis does |
 //! | [`marks`] | the committed marks on their way to the bus |
-//! | [`describer`] | inventory, status and events into Redis |
+//! | [`describer`] | inventory, status, events and the log of alerts into Redis |
+//! | [`ledger`] | what the bus says of alerts, as entries of their log: pure |
 //! | [`keeper`] | walks all series: rollups, late rows, packing, retention |
 //! | [`announcer`] | the ingester's own health and events on the bus |
 //! | [`lookout`] | a word in the log about a Redis that could lose history |
@@ -31,6 +32,7 @@ pub mod describer;
 pub mod error;
 pub mod intake;
 pub mod keeper;
+pub mod ledger;
 pub mod lookout;
 pub mod marks;
 pub mod node;
@@ -46,7 +48,7 @@ use std::time::Duration;
 
 use hostbus_client::{BusConfig, Connection, Options};
 use hostbus_daemon::{CancellationToken, Running};
-use hostbus_store::{Appender, Describer, Keeper, StoreConfig};
+use hostbus_store::{AlertLog, Appender, Describer, Keeper, StoreConfig};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -101,6 +103,7 @@ pub async fn start(
         appenders.push(Appender::open(&store, config.max_series_per_node)?);
     }
     let describer = Describer::open(&store)?;
+    let log = AlertLog::open(&store)?;
     let keeper = Keeper::open(&store)?;
     let connection = Connection::open(&bus, options)?;
     let sender = connection.sender();
@@ -132,7 +135,7 @@ pub async fn start(
                 )
             })
             .collect(),
-        describer: DescriberTask::new(describer, descriptions_in, Arc::clone(&counters)),
+        describer: DescriberTask::new(describer, log, descriptions_in, Arc::clone(&counters)),
         keeper: KeeperTask::new(keeper, Arc::clone(&counters)),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
         lookout: Lookout::new(hostbus_store::Connection::open(&store)?),

@@ -7,6 +7,9 @@ use hostbus_daemon::secret::SecretError;
 use hostbus_wire::EncodeError;
 use thiserror::Error;
 
+use crate::channels::ChannelError;
+use crate::dispatcher::SettingError;
+
 /// Why the notifier could not start or go on.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -40,6 +43,12 @@ pub enum Error {
     /// The web can't be asked at all.
     #[error("failed to set up HTTP: {0}")]
     Http(String),
+    /// A route can't be used.
+    #[error(transparent)]
+    Route(#[from] SettingError),
+    /// A channel can't be opened.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// Another process has the spool.
     #[error(
         "another notifier uses {}: give each its own notifier.instance or notifier.spool.folder",
@@ -57,4 +66,23 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether the settings are to be mended; else it may go away by itself.
+    #[must_use]
+    pub fn is_setting(&self) -> bool {
+        match self {
+            Self::Bus(_)
+            | Self::Setting { .. }
+            | Self::Secret(_)
+            | Self::CaFile { .. }
+            | Self::Route(_)
+            | Self::Channel(_) => true,
+            Self::Encode(_)
+            | Self::Http(_)
+            | Self::SpoolInUse { .. }
+            | Self::SpoolThread { .. } => false,
+        }
+    }
 }

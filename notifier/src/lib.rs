@@ -1,111 +1,58 @@
 //! Watches the bus for threshold breaches and tells people.
 //!
-//! So far it holds the notifier's place in a site: it connects with the notifier's rights and
-//! publishes its health. It evaluates no rules yet and sends nothing to anybody.
+//! Two halves meet on the bus: the evaluator turns samples into alerts, which stand there retained; the
+//! dispatcher turns alerts, its own or anyone's, into notices for people. All that decides is pure;
+//! [`run`] owns the connection, the disk and the time.
 //!
+//! ```text
+//! samples ─ evaluator ─ alerts ─ bus ─ dispatcher ─ spool ─ delivery ─ channels ─ people
+//! ```
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | the `[notifier]` section |
-//! | [`rule`] | what a rule says |
+//! | [`run`] | the task: messages in, publications and notices out |
+//! | [`engine`] | evaluator, dispatcher and lease in step with the bus |
+//! | [`bus`] | what is heard on the bus |
+//! | [`outgoing`] | what waits for the connection |
+//! | [`lease`] | which of several notifiers is the active one |
+//! | [`rule`] | what a rule says, and how it is written |
+//! | [`rules`] | the rules in force, kept up to date |
+//! | [`evaluator`] | samples to alerts |
 //! | [`globs`] | lists of globs |
+//! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
-//! | [`channels`] | the ways to people |
+//! | [`spool`] | what must survive the notifier's death |
 //! | [`delivery`] | from the spool to people |
+//! | [`ways`] | the channels of the settings, opened |
+//! | [`channels`] | the ways to people |
+//! | [`template`] | how a notice reads |
 //! | [`http`] | asking the web |
 //! | [`dead_man`] | the dead man's switch |
-//! | [`spool`] | what must survive the notifier's death |
+//! | [`health`] | how the notifier is doing |
 //! | [`error`] | what can go wrong |
 
+pub mod bus;
 pub mod channels;
 pub mod config;
 pub mod dead_man;
 pub mod delivery;
+pub mod dispatcher;
+pub mod engine;
 pub mod error;
+pub mod evaluator;
 pub mod globs;
+pub mod health;
 pub mod http;
+pub mod lease;
 pub mod notice;
+pub mod outgoing;
 pub mod rule;
+pub mod rules;
+pub mod run;
 pub mod spool;
-
-use std::time::Duration;
-
-use hostbus_client::{BusConfig, Connection, Event, Options, Sender, Will};
-use hostbus_daemon::{CancellationToken, Running, clock};
-use hostbus_wire::health::{Health, HealthState};
-use hostbus_wire::{QoS, SiteTopic, encode};
+pub mod template;
+pub mod ways;
 
 pub use config::Config;
 pub use error::Error;
-
-const HEALTH_EVERY: Duration = Duration::from_secs(10);
-
-/// Starts the notifier. It ends when `token` is cancelled.
-///
-/// # Errors
-/// The settings are wrong. A broker that is away is no error.
-#[expect(clippy::unused_async, reason = "every component starts alike")]
-pub async fn start(
-    config: Config,
-    bus: BusConfig,
-    token: CancellationToken,
-) -> Result<Running<Error>, Error> {
-    let system = SiteTopic::System {
-        component: "notifier".into(),
-        instance: config.instance.as_str().into(),
-    };
-    let topic = system.text(&bus.root, &config.site);
-    let will = Will {
-        topic: topic.clone(),
-        payload: health(0, HealthState::Stopped)?,
-        qos: QoS::AtLeastOnce,
-        retain: true,
-    };
-    let options = Options {
-        component: "notifier".to_owned(),
-        filters: Vec::new(),
-        will: Some(will),
-        ..Options::default()
-    };
-    let connection = Connection::open(&bus, options)?;
-    let task = tokio::spawn(run(connection, topic, token.clone()));
-    Ok(Running::new("notifier", Vec::new(), token, task))
-}
-
-async fn run(
-    mut connection: Connection,
-    topic: String,
-    token: CancellationToken,
-) -> Result<(), Error> {
-    let sender = connection.sender();
-    let mut every = tokio::time::interval(HEALTH_EVERY);
-    loop {
-        tokio::select! {
-            event = connection.next() => if !matches!(event, Event::Connected) { continue },
-            _ = every.tick() => {}
-            () = token.cancelled() => break,
-        }
-        tell(&sender, &topic, HealthState::Ok).await?;
-    }
-    tell(&sender, &topic, HealthState::Stopped).await?;
-    connection.close().await;
-    Ok(())
-}
-
-async fn tell(sender: &Sender, topic: &str, state: HealthState) -> Result<(), Error> {
-    // Health that meets no bus is told again in some seconds.
-    let payload = health(clock::unix_ms(), state)?;
-    let _ = sender.publish(topic, QoS::AtMostOnce, true, payload).await;
-    Ok(())
-}
-
-fn health(ts: u64, state: HealthState) -> Result<Vec<u8>, Error> {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let counters = [("rules".to_owned(), 0)].into();
-    Ok(encode(&Health {
-        ts,
-        state,
-        reason: None,
-        version,
-        counters,
-    })?)
-}
+pub use run::start;

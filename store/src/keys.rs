@@ -30,7 +30,8 @@
 //! hb:{S.N}:events          stream      ts, kind, severity, message, details (JSON); about 1,000
 //! hb:nodes                 sorted set  S.N by ms of the last sample's arrival
 //! hb:events                stream      the events of all nodes, with `node`; about 10,000
-//! hb:alerts:log            stream      the transitions of alerts
+//! hb:alerts:log            stream      the transitions of alerts: ts, node, rule, instance, kind,
+//!                                      severity, message, value, channel, by; about 100,000
 //! hb:fields                hash        cpu.usage_percent -> `<unit> <meaning>`
 //! ```
 //! `S.N` is site and node. The braces make it the hash tag: all keys of a node share one slot of a
@@ -54,6 +55,8 @@ pub const FIELDS: &str = "hb:fields";
 pub const NODE_EVENTS_KEPT: u32 = 1_000;
 /// About how many events of all nodes are kept.
 pub const EVENTS_KEPT: u32 = 10_000;
+/// About how many transitions of alerts are kept.
+pub const ALERTS_KEPT: u32 = 100_000;
 
 /// Fields of a node's `info` that are no inventory.
 pub mod info {

@@ -22,6 +22,7 @@
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
 //! | [`batch`] | samples to be written, and what became of them |
 //! | [`block`] | a packed block of rows, both ways |
+//! | [`alert_log`] | the log of alerts, written |
 //! | [`append`] | writing samples: rows first, then the mark |
 //! | [`keep`] | keeping the series in order: rollups, late rows, packing, retention |
 //! | [`describe`] | writing what is no time series: inventory, status, events, fields |
@@ -31,6 +32,7 @@
 //!
 //! Only this crate knows Redis keys. It reads no clock: the time comes from the caller.
 
+pub mod alert_log;
 pub mod append;
 pub mod batch;
 pub mod block;
@@ -66,6 +68,7 @@ mod resp;
 mod streams;
 mod tls;
 
+pub use alert_log::{AlertLog, Transition};
 pub use append::Appender;
 pub use batch::{Entry, Outcome};
 pub use block::{Block, BlockError};

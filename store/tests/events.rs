@@ -5,7 +5,7 @@
 mod fixture;
 
 use fixture::{fixture, node};
-use hostbus_store::{Log, Order, Reader, Record, Records};
+use hostbus_store::{AlertLog, Log, Order, Reader, Record, Records, Transition};
 
 fn add(redis: &mut redis::Connection, key: &str, at_ms: u64, kind: &str) {
     let mut add = redis::cmd("XADD");
@@ -89,4 +89,43 @@ async fn what_is_no_record_is_counted() {
         .unwrap();
     assert_eq!((kinds(&page.records), page.malformed), (vec!["good"], 1));
     assert_eq!((page.records[0].at_ms, page.next), (7, None));
+}
+
+#[tokio::test]
+async fn a_transition_that_is_heard_again_is_logged_once() {
+    let fixture = fixture().await;
+    let entry = |kind, ts, channel: &str| Transition {
+        ts,
+        node: "home.a".to_owned(),
+        rule: "disk-full".to_owned(),
+        instance: "/".to_owned(),
+        kind,
+        severity: "critical",
+        channel: channel.to_owned(),
+        ..Transition::default()
+    };
+    let mut log = AlertLog::open(&fixture.config).unwrap();
+    for (kind, ts, channel, added) in [
+        ("firing", 1, "", true),
+        ("firing", 1, "", false),
+        ("told-firing", 2, "mail", true),
+        ("told-firing", 2, "chat", true),
+        ("firing", 1, "", false),
+        ("acknowledged", 3, "", true),
+        ("resolved", 4, "", true),
+        ("acknowledged", 3, "", false),
+        ("firing", 5, "", true),
+    ] {
+        let entry = entry(kind, ts, channel);
+        assert_eq!(log.append(&entry).await.unwrap(), added, "{entry:?}");
+    }
+    // A later run knows it from the log itself.
+    let mut log = AlertLog::open(&fixture.config).unwrap();
+    assert!(!log.append(&entry("firing", 5, "")).await.unwrap());
+    assert!(!log.append(&entry("told-firing", 2, "mail")).await.unwrap());
+    assert!(log.append(&entry("resolved", 6, "")).await.unwrap());
+    let reader = fixture.reader();
+    let all = paged(&reader, Log::Alerts, Order::Oldest, (0, u64::MAX)).await;
+    let expected = "firing told-firing told-firing acknowledged resolved firing resolved";
+    assert_eq!(all.join(" "), expected);
 }

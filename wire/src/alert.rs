@@ -21,6 +21,11 @@ pub const MAX_SUMMARY_BYTES: usize = 1024;
 /// The most labels that are taken; more are left out.
 pub const MAX_LABELS: usize = 64;
 
+/// The longest author's name that is taken, in bytes; a longer one is cut.
+pub const MAX_AUTHOR_BYTES: usize = 128;
+/// The author of the alerts that a notifier's rules raise.
+pub const BY_RULES: &str = "rules";
+
 /// What an alert is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,6 +161,17 @@ pub struct Alert {
     /// Whatever else its author wants to tell.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub labels: Map<String>,
+    /// Who wrote it: [`BY_RULES`] for what a notifier's rules raise, which it alone changes and
+    /// removes. Absent: somebody else.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Since when each severity worse than `severity` has held, by its name, not yet for long enough,
+    /// in milliseconds since 1970-01-01 UTC.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub held: Map<u64>,
+    /// Since when its condition is over though it is kept firing, in milliseconds since 1970-01-01 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over: Option<u64>,
 }
 
 impl Alert {
@@ -185,6 +201,12 @@ impl Alert {
         while alert.labels.len() > MAX_LABELS {
             alert.labels.pop_last();
         }
+        let end = alert.by.floor_char_boundary(MAX_AUTHOR_BYTES);
+        alert.by.truncate(end);
+        let severities = AlertSeverity::ALL.map(AlertSeverity::as_str);
+        alert
+            .held
+            .retain(|severity, _| severities.contains(&severity.as_str()));
         Ok(Some(alert))
     }
 }
@@ -232,6 +254,9 @@ mod tests {
             value: Some(1.5),
             threshold: Some(2.0),
             labels: [("a".to_owned(), "b".to_owned())].into(),
+            by: BY_RULES.to_owned(),
+            held: [("critical".to_owned(), 4)].into(),
+            over: Some(3),
         };
         let json = serde_json::to_vec(&alert).unwrap();
         for payload in [encode(&alert).unwrap(), json] {

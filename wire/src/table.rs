@@ -105,7 +105,7 @@ pub const TABLE: &[Row] = &[
     row(Kind::Status,         "{site}/{node}/status",          "`online` or `offline`, text", STATE,  &[Publisher],          READERS),
     row(Kind::Info,           "{site}/{node}/info",            "inventory, CBOR",            STATE,   &[Publisher],          INFO_READERS),
     row(Kind::Details,        "{site}/{node}/details/+",       "table, CBOR",                LIVE,    &[Publisher],          READERS),
-    row(Kind::Events,         "{site}/{node}/events",          "event, CBOR",                MESSAGE, &[Publisher, Ingester], READERS),
+    row(Kind::Events,         "{site}/{node}/events",          "event, CBOR",                MESSAGE, &[Publisher, Ingester, Notifier], READERS),
     row(Kind::Committed,      "{site}/{node}/committed",       "committed mark, CBOR",       LIVE,    &[Ingester],           &[Publisher, Ingester, Notifier, Viewer, Operator]),
     row(Kind::Alert,          "{site}/{node}/alerts/+",        "alert, CBOR or JSON; empty when gone", STATE, RAISERS,       READERS),
     row(Kind::InstanceAlert,  "{site}/{node}/alerts/+/+",      "alert, CBOR or JSON; empty when gone", STATE, RAISERS,       READERS),

@@ -213,6 +213,9 @@ fn every_payload_keeps_its_rule_and_every_rule_its_payload() {
                 value: Some(90.5),
                 threshold: Some(90.0),
                 labels: texts(),
+                by: text(),
+                held: [("critical".to_owned(), 2)].into(),
+                over: Some(3),
             },
         ),
         check(

@@ -24,6 +24,7 @@ use span::Stretch;
 use table::Table;
 use target::Target;
 
+pub(crate) use self::span::shown;
 pub(crate) use self::target::find;
 
 use crate::cli::HistoryArgs;

@@ -9,8 +9,13 @@ use hostbus_wire::{Identity, NodePath};
 use crate::folder::Folder;
 
 /// The users of a site, in the order in which they are shown.
-pub(super) const PEOPLE: [(&str, Identity, &str); 2] = [
+pub(super) const PEOPLE: [(&str, Identity, &str); 3] = [
     ("viewer", Identity::Viewer, "reads what hosts tell"),
+    (
+        "operator",
+        Identity::Operator,
+        "also raises, acknowledges and silences alerts",
+    ),
     ("admin", Identity::Admin, "may do everything"),
 ];
 /// A shorter secret is no secret of ours: 256 bits as hexadecimal text have 64 characters.
@@ -63,7 +68,7 @@ mod tests {
         let node: NodePath = "home.a".parse().unwrap();
         let identities = Identities::open(&folder.broker()).unwrap();
         let first = provision(&identities, &folder, &node).unwrap();
-        assert_eq!(first.len(), 5);
+        assert_eq!(first.len(), 6);
         assert!(provision(&identities, &folder, &node).unwrap().is_empty());
         std::fs::write(folder.credential("viewer"), "").unwrap();
         let mended = provision(&identities, &folder, &node).unwrap();

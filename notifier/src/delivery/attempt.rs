@@ -95,6 +95,7 @@ mod tests {
             group: String::new(),
             formed_ms,
             lines: Vec::new(),
+            still_firing: 0,
         }
     }
 

@@ -25,13 +25,12 @@ use hostbus_daemon::CancellationToken;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::channels::{Message, Verdict};
+use crate::channels::{Message, Pace, Verdict};
 use crate::notice::Notice;
 use crate::spool::Spool;
 
 pub use config::{DeliveryConfig, Patience};
 use line::Line;
-pub use pacer::Pace;
 
 /// A message that is being sent.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;

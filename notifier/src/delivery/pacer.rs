@@ -1,29 +1,10 @@
 //! When the next message may go without breaking a service's limits.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How fast a service takes messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// The least time between two messages.
-    pub gap: Duration,
-    /// The most messages within any `window`.
-    pub burst: usize,
-    /// How long that is.
-    pub window: Duration,
-}
-
-impl Pace {
-    /// The service names no limit.
-    pub const FREE: Self = Self {
-        gap: Duration::ZERO,
-        burst: usize::MAX,
-        window: Duration::ZERO,
-    };
-}
+use crate::channels::Pace;
 
 /// Remembers when messages were sent.
 #[derive(Debug)]
@@ -62,6 +43,8 @@ impl Pacer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,33 @@
-//! A rule as the evaluator uses it, checked. How it is written stands in `document`.
+//! A rule as the evaluator uses it, checked.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`document`] | rules in TOML: what is written, and the mistakes in it |
+//! | [`metric`], [`duration`], [`summary`] | what stands in its values |
+//! | `levels`, `fold`, `item`, `nesting` | thresholds, windows, and the reading of one value |
+//! | [`mistake`] | what is wrong in a document |
+//! | [`defaults`] | the rules that hold without any |
+//! | [`book`] | the rules in force: defaults, files, the bus |
+//! | [`files`] | documents from files |
+
+pub mod book;
+pub mod defaults;
+pub mod document;
+pub mod duration;
+pub mod files;
+pub mod metric;
+pub mod mistake;
+pub mod summary;
+
+mod fold;
+mod item;
+mod levels;
+mod nesting;
+
+pub use book::{Book, Origin};
+pub use document::Written;
+pub use files::Files;
+pub use mistake::Mistake;
 
 use hostbus_wire::Field;
 use hostbus_wire::alert::AlertSeverity;

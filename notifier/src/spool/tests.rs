@@ -24,6 +24,9 @@ fn line(rule: &str, firing_since: u64) -> Line {
             ..Alert::default()
         },
         firing_since,
+        was: None,
+        flaps: 0,
+        repeated: false,
     }
 }
 
@@ -35,6 +38,7 @@ fn notice(id: u64, channel: &str, rules: &[&str]) -> Notice {
         group: "node home.web1".to_owned(),
         formed_ms: 1000 + id,
         lines: rules.iter().map(|rule| line(rule, id)).collect(),
+        still_firing: 0,
     }
 }
 

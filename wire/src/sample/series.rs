@@ -96,6 +96,15 @@ impl<'s> Series<'s> {
         }
     }
 
+    /// The value of the field at `place` in the row; `None` is unknown, or past the row's end.
+    #[must_use]
+    pub fn value(&self, place: usize) -> Option<Value> {
+        match self.row {
+            Row::Fixed(_, values) => values.get(place).copied().flatten(),
+            Row::Cores(cores) => cores.get(place).map(|usage| Value::Float(*usage)),
+        }
+    }
+
     /// Visits every field in its fixed order; `None` is unknown.
     pub fn for_each_field(&self, mut visit: impl FnMut(&str, Option<Value>)) {
         match self.row {

@@ -1,0 +1,22 @@
+//! A DingTalk channel's own keys.
+
+use std::path::PathBuf;
+
+use hostbus_daemon::secret::Secret;
+use serde::Deserialize;
+
+/// The settings of a group robot of DingTalk.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DingTalkConfig {
+    /// The robot's webhook address.
+    pub url: Option<Secret>,
+    /// A file that holds it.
+    pub url_file: Option<PathBuf>,
+    /// The environment variable that holds it.
+    pub url_env: Option<String>,
+    /// A file that holds the signing secret, where the robot asks for signatures.
+    pub secret_file: Option<PathBuf>,
+    /// The environment variable that holds it.
+    pub secret_env: Option<String>,
+}

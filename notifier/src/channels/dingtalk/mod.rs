@@ -1,0 +1,179 @@
+//! DingTalk: a custom robot of a group, told in markdown.
+//!
+//! ```text
+//! POST https://oapi.dingtalk.com/robot/send?access_token=<token>&timestamp=1700000000000&sign=…
+//! {"msgtype": "markdown", "markdown": {"title": "…", "text": "…"}, "at": {"isAtAll": false}}
+//! ```
+//! Source: open.dingtalk.com, "Custom robots: send group messages" and its table of error codes. A body
+//! has 20,000 bytes at most; a robot takes 20 messages a minute, and who sends more is shut out for ten
+//! minutes. An answer with status 200 is no success: `errcode` 0 is. Nobody is ever mentioned.
+
+mod config;
+
+use std::time::Duration;
+
+use hostbus_daemon::secret::Secret;
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::address::Plain;
+use super::answer::{Answer, excerpt};
+use super::signature::Digest;
+use super::{
+    ChannelError, Http, Limits, Measure, Message, Opening, Pace, Request, Service, Verdict,
+};
+use crate::notice::Notice;
+use crate::template::{Markup, Templates};
+
+pub use config::DingTalkConfig;
+
+const TITLE_BYTES: usize = 400;
+/// A body's most, less the rest of it; the title stands there twice.
+const TEXT_BYTES: usize = 20_000 - 4 * TITLE_BYTES - 400;
+/// After so long a robot that was too fast is heard again.
+const TOO_FAST: Duration = Duration::from_secs(60);
+
+/// A group robot of DingTalk.
+pub struct DingTalk {
+    url: Url,
+    secret: Option<Secret>,
+    templates: Templates,
+    messages: usize,
+}
+
+impl DingTalk {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Its address or secret can't be had, or a template is broken.
+    pub fn open(config: &DingTalkConfig, opening: &Opening) -> Result<Self, ChannelError> {
+        let url = opening.url(
+            config.url.as_ref(),
+            config.url_file.as_ref(),
+            config.url_env.as_ref(),
+            Plain::Loopback,
+            "the webhook address that the group's robot shows",
+        )?;
+        let secret = (config.secret_file.as_ref(), config.secret_env.as_ref());
+        Ok(Self {
+            url,
+            secret: opening.secret("secret", secret.0, secret.1)?,
+            templates: opening.templates(Markup::DingTalk)?,
+            messages: opening.messages,
+        })
+    }
+}
+
+/// The signature of a request: HMAC-SHA256 of `<ms>\n<secret>`, with the secret as the key, in base64.
+/// In the address it is percent-encoded.
+#[must_use]
+pub fn signature(ms: u64, secret: &str) -> String {
+    let text = format!("{ms}\n{secret}");
+    Digest::new(secret.as_bytes(), &[text.as_bytes()]).base64()
+}
+
+impl Service for DingTalk {
+    fn kind(&self) -> &'static str {
+        "dingtalk"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            title: Measure::JsonBytes(TITLE_BYTES),
+            text: Measure::JsonBytes(TEXT_BYTES),
+            markup: Markup::DingTalk,
+            messages: self.messages,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::new(0, 20, 60)
+    }
+
+    fn messages(&self, notice: &Notice, instance: &str) -> Vec<Message> {
+        self.templates.messages(notice, instance, &self.limits())
+    }
+}
+
+impl Http for DingTalk {
+    fn request(&self, message: &Message, now_ms: u64) -> Request {
+        let mut url = self.url.clone();
+        if let Some(secret) = &self.secret {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("timestamp", &now_ms.to_string());
+            query.append_pair("sign", &signature(now_ms, secret.reveal()));
+        }
+        let heading = Markup::DingTalk.escape(&message.title);
+        let body = json!({
+            "msgtype": "markdown",
+            "markdown": {
+                // Shown in the list of conversations; the text itself does not show it.
+                "title": message.title,
+                "text": format!("### {heading}\n\n{}", message.text),
+            },
+            "at": {"isAtAll": false},
+        });
+        Request::post_json(Secret::new(String::from(url)), &body)
+    }
+
+    fn judge(&self, answer: &Answer) -> Verdict {
+        let Some(Reply {
+            errcode: code,
+            errmsg,
+        }) = answer.json()
+        else {
+            return match answer.status {
+                200..=299 => answer.later(),
+                _ => answer.by_status("check the webhook address of the group's robot"),
+            };
+        };
+        let said = excerpt(&errmsg.unwrap_or_default());
+        let refused = |hint: &str| Verdict::Refused {
+            reason: format!("DingTalk refused it, errcode {code}: {said}; {hint}"),
+        };
+        let later = |after| Verdict::Retry {
+            reason: format!("DingTalk did not take it, errcode {code}: {said}"),
+            after,
+        };
+        match code {
+            0 => Verdict::Delivered,
+            130_101 | 410_100 => later(Some(answer.retry_after().unwrap_or(TOO_FAST))),
+            310_000 => refused(security_hint(&said)),
+            300_001 | 400_101 => refused(
+                "no robot has this token: copy the webhook address anew from the group's settings",
+            ),
+            400_013 => refused("the group is no more: make a robot in another one"),
+            400_102 => refused("the robot is switched off: switch it on in the group's settings"),
+            40_035 | 43_004 | 400_105 | 400_106 => refused(
+                "the body is not as DingTalk wants it; is the channel's text_template sound?",
+            ),
+            430_101..=430_104 => refused("DingTalk forbids what stands in the text"),
+            // -1, the system is busy, and whatever DingTalk says on a bad day.
+            _ => later(answer.retry_after()),
+        }
+    }
+}
+
+/// How to mend what the robot's security settings refused.
+fn security_hint(said: &str) -> &'static str {
+    if said.contains("keyword") || said.contains("关键词") {
+        "the robot wants a keyword: put it into the channel's `title_template`, or use the signature \
+         in its place"
+    } else if said.contains("timestamp") {
+        "this host's clock is wrong by more than an hour"
+    } else if said.contains("sign") || said.contains("签名") {
+        "the signature does not hold: set `secret_file` to the secret that the robot shows (SEC…)"
+    } else if said.contains("ip") || said.contains("IP") {
+        "add this host's public address to the robot's allowed addresses"
+    } else {
+        "look at the robot's security settings: keyword, signature or addresses"
+    }
+}
+
+/// An answer.
+#[derive(Deserialize)]
+struct Reply {
+    errcode: i64,
+    errmsg: Option<String>,
+}

@@ -1,0 +1,209 @@
+//! What a mail server's answer means. Pure.
+
+use crate::channels::Verdict;
+
+/// How far the conversation with the server had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Reaching it, and its greeting.
+    Connect,
+    /// Turning the connection into an encrypted one.
+    Tls,
+    /// Logging in.
+    Login,
+    /// Naming the sender.
+    Sender,
+    /// Naming a recipient.
+    Recipient,
+    /// The mail itself.
+    Data,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The server answered with a code that is no success.
+    Answer {
+        /// 400 to 599.
+        code: u16,
+        /// Its words.
+        text: String,
+    },
+    /// The certificate, or what the two sides support of TLS.
+    Tls(String),
+    /// The server does not offer what we need.
+    Missing(String),
+    /// The network, time, or words that are no SMTP.
+    Network(String),
+}
+
+impl From<lettre::transport::smtp::Error> for Trouble {
+    fn from(error: lettre::transport::smtp::Error) -> Self {
+        let text = match std::error::Error::source(&error) {
+            Some(source) => source.to_string(),
+            None => error.to_string(),
+        };
+        match error.status() {
+            Some(code) => Self::Answer {
+                code: code.into(),
+                text,
+            },
+            None if error.is_tls() => Self::Tls(text),
+            None if error.is_client() => Self::Missing(text),
+            None => Self::Network(text),
+        }
+    }
+}
+
+/// The verdict on a message that met `trouble` at `stage` with `server`.
+pub(super) fn judge(stage: Stage, trouble: &Trouble, server: &str) -> Verdict {
+    let retry = |reason: String| Verdict::Retry {
+        reason,
+        after: None,
+    };
+    match trouble {
+        Trouble::Answer { code, text } => {
+            let answer = format!("{server} answered {code} {}", short(text));
+            if *code < 500 {
+                return retry(answer);
+            }
+            Verdict::Refused {
+                reason: format!("{answer}: {}", mending(stage, *code)),
+            }
+        }
+        // A certificate is renewed, an attacker in between goes away: the notice waits for it.
+        Trouble::Tls(text) => retry(format!(
+            "no trusted connection to {server}: {}; check `server` and `tls`, and give `ca_file` for a \
+             certificate of your own",
+            short(text)
+        )),
+        Trouble::Missing(text) if stage == Stage::Tls => retry(format!(
+            "{server}: {}; use `tls = \"tls\"` if it takes encrypted connections only, on port 465",
+            short(text)
+        )),
+        Trouble::Missing(text) => Verdict::Refused {
+            reason: format!(
+                "{server}: {}; it must take a login by PLAIN or LOGIN, on an encrypted connection",
+                short(text)
+            ),
+        },
+        Trouble::Network(text) => retry(format!("no word from {server}: {}", short(text))),
+    }
+}
+
+/// How to mend a refusal.
+fn mending(stage: Stage, code: u16) -> &'static str {
+    match (stage, code) {
+        (Stage::Login, 534) => {
+            "check `user`; such an account may want a password made for one application"
+        }
+        (Stage::Login, _) => {
+            "check `user` and the password; many services want a password made for one application"
+        }
+        (_, 530) => "it wants a login or encryption: set `user` and a password, or `tls`",
+        (Stage::Sender, _) => "check `from`: many servers take only the login's own address",
+        (Stage::Recipient, _) => {
+            "check the addresses in `to`; a server that does not relay wants a login (`user`)"
+        }
+        (Stage::Data, 552) => "the mail is too big for it, or the mailbox is full",
+        (Stage::Data, _) => "its filters refuse the mail; ask whoever runs it to let `from` pass",
+        (Stage::Connect | Stage::Tls, _) => {
+            "it does not serve this host; check `server` and `port`"
+        }
+    }
+}
+
+/// The server's words, one line of them.
+fn short(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_from_400_are_tried_again_and_from_500_refused_with_a_way_to_mend_it() {
+        let check = |stage, code, text: &str, refused: bool, words: &[&str]| {
+            let trouble = Trouble::Answer {
+                code,
+                text: text.to_owned(),
+            };
+            let verdict = judge(stage, &trouble, "mail:25");
+            let reason = match &verdict {
+                Verdict::Refused { reason } if refused => reason,
+                Verdict::Retry {
+                    reason,
+                    after: None,
+                } if !refused => reason,
+                other => panic!("{code}: {other:?}"),
+            };
+            for word in words.iter().chain([&"mail:25", &text]) {
+                assert!(reason.contains(word), "{word} in {reason}");
+            }
+        };
+        check(Stage::Connect, 421, "too many connections", false, &["421"]);
+        check(Stage::Connect, 554, "no service", true, &["`server`"]);
+        check(Stage::Login, 454, "later", false, &["454"]);
+        check(
+            Stage::Login,
+            535,
+            "5.7.8 bad",
+            true,
+            &["535", "`user`", "password"],
+        );
+        check(Stage::Login, 534, "5.7.9 weak", true, &["application"]);
+        check(
+            Stage::Sender,
+            530,
+            "login first",
+            true,
+            &["`user`", "`tls`"],
+        );
+        check(Stage::Sender, 553, "not yours", true, &["`from`"]);
+        check(Stage::Recipient, 450, "greylisted", false, &["450"]);
+        check(
+            Stage::Recipient,
+            550,
+            "relaying denied",
+            true,
+            &["relay", "`to`"],
+        );
+        check(Stage::Data, 552, "too big", true, &["too big"]);
+        check(Stage::Data, 554, "spam", true, &["filters"]);
+    }
+
+    #[test]
+    fn the_network_and_certificates_are_tried_again_and_a_missing_login_is_refused() {
+        let retried = |stage, trouble: Trouble, word: &str| match judge(stage, &trouble, "mail:25")
+        {
+            Verdict::Retry { reason, .. } => assert!(reason.contains(word), "{reason}"),
+            other => panic!("{other:?}"),
+        };
+        retried(
+            Stage::Connect,
+            Trouble::Network("refused".into()),
+            "refused",
+        );
+        retried(
+            Stage::Tls,
+            Trouble::Tls("UnknownIssuer".into()),
+            "`ca_file`",
+        );
+        retried(Stage::Tls, Trouble::Missing("no STARTTLS".into()), "465");
+        let missing = Trouble::Missing("no mechanism".into());
+        assert!(matches!(
+            judge(Stage::Login, &missing, "m"),
+            Verdict::Refused { .. }
+        ));
+    }
+
+    #[test]
+    fn a_servers_words_are_one_line_and_short() {
+        assert_eq!(short("a\r\nb"), "a  b");
+        assert_eq!(short(&"x".repeat(5000)).len(), 200);
+    }
+}

@@ -1,0 +1,325 @@
+//! ntfy: a topic on ntfy.sh or on a server of one's own.
+//!
+//! ```toml
+//! [notifier.channels.phone]
+//! type = "ntfy"
+//! topic = "alerts-7f3a"                      # who knows it may read it on a server without logins
+//! server = "https://ntfy.example.com"        # default https://ntfy.sh
+//! token_file = "/etc/hostbus/ntfy-token"     # or user and password_file; or neither
+//! ```
+//! ```text
+//! POST / {"topic": "alerts-7f3a", "title": "…", "message": "…", "priority": 5, "tags": ["rotating_light"]}
+//! ```
+//! A message of more than 4,096 bytes would become an attachment, which a phone shows as a file: texts stay
+//! below. Limits: <https://docs.ntfy.sh/publish/#limitations> (60 requests at once, then one in 5 seconds).
+
+use std::path::PathBuf;
+
+use base64ct::{Base64, Encoding};
+use hostbus_daemon::secret::Secret;
+use hostbus_wire::alert::AlertSeverity;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::address::{self, Plain};
+use super::colour::worst_firing;
+use super::{
+    Answer, ChannelError, Http, Limits, Measure, Message, Opening, Pace, Request, Service, Verdict,
+};
+use crate::notice::{Notice, Reason};
+use crate::template::{Markup, Templates};
+
+/// The most of a title, in characters.
+const TITLE_CHARS: usize = 200;
+/// The most of a text, in bytes.
+const TEXT_BYTES: usize = 4000;
+
+/// An ntfy channel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NtfyConfig {
+    /// The server.
+    pub server: String,
+    /// The topic: 1 to 64 letters, digits, `-` and `_`.
+    pub topic: String,
+    /// A file that holds an access token.
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it.
+    pub token_env: Option<String>,
+    /// Who logs in, in the place of a token.
+    pub user: Option<String>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// The environment variable that holds it.
+    pub password_env: Option<String>,
+    /// What a tap on the message opens.
+    pub click_url: Option<String>,
+}
+
+impl Default for NtfyConfig {
+    fn default() -> Self {
+        Self {
+            server: "https://ntfy.sh".to_owned(),
+            topic: String::new(),
+            token_file: None,
+            token_env: None,
+            user: None,
+            password_file: None,
+            password_env: None,
+            click_url: None,
+        }
+    }
+}
+
+/// An open ntfy channel.
+pub struct Ntfy {
+    server: Secret,
+    topic: String,
+    authorization: Option<Secret>,
+    click_url: Option<String>,
+    templates: Templates,
+    messages: usize,
+}
+
+impl Ntfy {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A setting is wrong or a secret can't be had.
+    pub fn open(config: &NtfyConfig, opening: &Opening<'_>) -> Result<Self, ChannelError> {
+        let token = opening.secret(
+            "token",
+            config.token_file.as_ref(),
+            config.token_env.as_ref(),
+        )?;
+        let (file, env) = (config.password_file.as_ref(), config.password_env.as_ref());
+        let password = opening.secret("password", file, env)?;
+        let authorization = match (token, &config.user, password) {
+            (None, None, None) => None,
+            (Some(token), None, None) => Some(Secret::new(format!("Bearer {}", token.reveal()))),
+            (None, Some(user), Some(password)) => {
+                let login = format!("{user}:{}", password.reveal());
+                let login = Base64::encode_string(login.as_bytes());
+                Some(Secret::new(format!("Basic {login}")))
+            }
+            (_, user, password) => {
+                let user = user.as_deref().map_or("no user", |_| "a user");
+                let password = password.map_or("no password", |_| "a password");
+                let expected = "either a token, or `user` with `password_file`, or none of them";
+                return Err(opening.value("user", format_args!("{user}, {password}"), expected));
+            }
+        };
+        // A server of the site's own may do without TLS, but not with a login.
+        let plain = match authorization {
+            Some(_) => Plain::Loopback,
+            None => Plain::Anywhere,
+        };
+        let server = address::parse(&config.server, plain).map_err(|expected| {
+            opening.value("server", format_args!("`{}`", config.server), expected)
+        })?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&config.topic.len()) || !config.topic.chars().all(allowed) {
+            let expected = "1 to 64 letters, digits, `-` and `_`";
+            return Err(opening.value("topic", format_args!("`{}`", config.topic), expected));
+        }
+        if let Some(url) = &config.click_url {
+            address::parse(url, Plain::Anywhere).map_err(|expected| {
+                opening.value("click_url", format_args!("`{url}`"), expected)
+            })?;
+        }
+        Ok(Self {
+            server: Secret::new(server),
+            topic: config.topic.clone(),
+            authorization,
+            click_url: config.click_url.clone(),
+            templates: opening.templates(Markup::Plain)?,
+            messages: opening.messages,
+        })
+    }
+}
+
+impl Service for Ntfy {
+    fn kind(&self) -> &'static str {
+        "ntfy"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            title: Measure::Characters(TITLE_CHARS),
+            text: Measure::Bytes(TEXT_BYTES),
+            markup: Markup::Plain,
+            messages: self.messages,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::new(0, 60, 300)
+    }
+
+    fn messages(&self, notice: &Notice, instance: &str) -> Vec<Message> {
+        self.templates.messages(notice, instance, &self.limits())
+    }
+}
+
+/// Priority, 1 to 5, and the tag that ntfy shows as a picture.
+fn look(notice: &Notice) -> (u8, &'static str) {
+    if notice.reason == Reason::Test {
+        return (3, "wave");
+    }
+    match worst_firing(notice) {
+        Some(AlertSeverity::Critical) => (5, "rotating_light"),
+        Some(AlertSeverity::Warning) => (4, "warning"),
+        Some(AlertSeverity::Info) => (3, "information_source"),
+        None => (3, "white_check_mark"),
+    }
+}
+
+impl Http for Ntfy {
+    fn request(&self, message: &Message, _now_ms: u64) -> Request {
+        let (priority, tag) = look(&message.notice);
+        let mut body = json!({
+            "topic": self.topic,
+            "title": message.title,
+            // Without a text ntfy would write `triggered`.
+            "message": if message.text.is_empty() { &message.title } else { &message.text },
+            "priority": priority,
+            "tags": [tag],
+        });
+        if let Some(url) = &self.click_url {
+            body["click"] = json!(url);
+        }
+        let mut request = Request::post_json(self.server.clone(), &body);
+        if let Some(authorization) = &self.authorization {
+            let header = ("authorization".to_owned(), authorization.clone());
+            request.headers.push(header);
+        }
+        request
+    }
+
+    fn judge(&self, answer: &Answer) -> Verdict {
+        match answer.status {
+            // A page of something in between is no word of ntfy's.
+            200..=299 if answer.json::<Published>().is_none() => answer.later(),
+            401 | 403 => answer.by_status(
+                "the token or login may not write to this topic: check `token_file`, or `user` and the password",
+            ),
+            404 => answer.by_status("check `server` and `topic`"),
+            413 => answer.by_status("the text is longer than this server takes; ask for a higher limit there"),
+            _ => answer.by_status("check `server` and `topic`"),
+        }
+    }
+}
+
+/// A message as ntfy took it.
+#[derive(Deserialize)]
+struct Published {
+    #[serde(rename = "id")]
+    _id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::examples::{self, Expected::*};
+
+    fn opened(text: &str) -> Result<Ntfy, String> {
+        examples::open(text.parse().unwrap(), Ntfy::open)
+    }
+
+    #[test]
+    fn a_topic_gets_title_text_priority_and_picture() {
+        let ntfy = opened("topic = \"a\"\nclick_url = \"https://example.com/x\"").unwrap();
+        let request = ntfy.request(&examples::message("main-1"), 0);
+        assert_eq!(request.url.reveal(), "https://ntfy.sh/");
+        assert_eq!(examples::header(&request, "authorization"), None);
+        assert_eq!(
+            examples::json(&request),
+            json!({
+                "topic": "a", "title": "[critical] disk-full on web1", "message": "/data is 97 % full",
+                "priority": 5, "tags": ["rotating_light"], "click": "https://example.com/x",
+            })
+        );
+        let body = examples::json(&ntfy.request(&examples::recovery("main-2"), 0));
+        assert_eq!(
+            (&body["priority"], &body["tags"][0]),
+            (&json!(3), &json!("white_check_mark"))
+        );
+        let mut empty = examples::message("main-3");
+        empty.text.clear();
+        let body = examples::json(&ntfy.request(&empty, 0));
+        assert_eq!(body["message"], empty.title);
+    }
+
+    #[test]
+    fn a_login_is_a_token_or_a_user_with_a_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = examples::secret(&folder, "secret", "hunter2");
+        let check = |text: String, expected: Option<&str>| {
+            let ntfy = opened(&format!("topic = \"a\"\n{text}")).unwrap();
+            let request = ntfy.request(&examples::message("main-1"), 0);
+            assert_eq!(examples::header(&request, "authorization"), expected);
+        };
+        check(format!("token_file = \"{secret}\""), Some("Bearer hunter2"));
+        let login = format!("user = \"me\"\npassword_file = \"{secret}\"");
+        check(login, Some("Basic bWU6aHVudGVyMg=="));
+        check("server = \"http://ntfy.lan\"".to_owned(), None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_was_expected() {
+        let check = |text: &str, words: &[&str]| {
+            let error = opened(text).map(drop).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{text}: {word} in {error}");
+            }
+        };
+        check("", &["x.topic", "letters"]);
+        check("topic = \"a/b\"", &["x.topic", "`a/b`"]);
+        check("topic = \"a\"\nuser = \"me\"", &["x.user", "password_file"]);
+        check(
+            "topic = \"a\"\npassword_env = \"PATH\"",
+            &["x.user", "no user"],
+        );
+        check(
+            "topic = \"a\"\nserver = \"ntfy.sh\"",
+            &["x.server", "https"],
+        );
+        check(
+            "topic = \"a\"\nserver = \"http://ntfy.lan\"\ntoken_env = \"PATH\"",
+            &["x.server", "token"],
+        );
+        check("topic = \"a\"\nclick_url = \"x\"", &["x.click_url"]);
+    }
+
+    #[test]
+    fn success_is_what_ntfy_calls_success() {
+        let limit = "{\"code\":42901,\"http\":429,\"error\":\"limit reached: too many requests\"}";
+        let denied = "{\"code\":40301,\"http\":403,\"error\":\"forbidden\"}";
+        examples::judges(
+            &opened("topic = \"a\"").unwrap(),
+            &[
+                (
+                    200,
+                    "",
+                    "{\"id\":\"x\",\"event\":\"message\"}",
+                    Delivered,
+                    "",
+                ),
+                (200, "", "<html>", Retry, ""),
+                (400, "", "{\"code\":40009,\"http\":400}", Refused, "40009"),
+                (
+                    401,
+                    "",
+                    "{\"code\":40101,\"http\":401}",
+                    Refused,
+                    "token_file",
+                ),
+                (403, "", denied, Refused, "forbidden"),
+                (413, "", "{\"code\":41301,\"http\":413}", Refused, "longer"),
+                (429, "", limit, Retry, "too many requests"),
+                (429, "9", limit, RetryAfterMs(9000), ""),
+                (507, "", "{\"code\":50701,\"http\":507}", Retry, "50701"),
+            ],
+        );
+    }
+}

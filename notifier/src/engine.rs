@@ -1,0 +1,564 @@
+//! What the notifier does with what it hears: samples become alerts, alerts notices, and both halves
+//! stay in step with the bus. No I/O: messages come in with the time, publications wait in
+//! [`Outgoing`], and [`Engine::turn`] gives what the spool is to keep.
+//!
+//! ```text
+//! connected   all that stands retained is heard; samples wait
+//! synced      a message of our own has come back: whatever stood there has been heard before it.
+//!             What evaluator and dispatcher know is brought in line with the bus
+//! active      we hold the lease: changes are published and notices delivered. A notifier that is not
+//!             active decides all the same, so that it can take over at any moment
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use hostbus_client::Message;
+use hostbus_wire::alert::{Alert, AlertKey, AlertState};
+use hostbus_wire::event::{Event, Severity};
+use hostbus_wire::health::HealthState;
+use hostbus_wire::told::Told;
+use hostbus_wire::{Kind, NodePath, Sample, Scalar, SiteId, SiteTopic, Topic, TopicRoot, encode};
+use tracing::{info, warn};
+
+use crate::bus::{self, Mistake, Said};
+use crate::dispatcher::{Dispatcher, Tick};
+use crate::evaluator::{Change, Evaluator, Groups};
+use crate::lease::Tenancy;
+use crate::outgoing::{Outgoing, Publication};
+use crate::rule::Rule;
+use crate::spool::{Changes, Ended, Outcome};
+
+/// How long the message that ends the first hearing may take to come back. A broker that does not let
+/// us read our own health must not keep us from working.
+const SYNC_WITHIN_MS: u64 = 10_000;
+/// How many topics with wrong payloads are logged, each once; others are only counted.
+const MISTAKES: usize = 1_000;
+
+/// The two clocks of a moment, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since 1970-01-01 UTC; it may step.
+    pub unix_ms: u64,
+    /// Since any moment; it never steps.
+    pub steady_ms: u64,
+}
+
+/// Who we are.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where the topics begin.
+    pub root: TopicRoot,
+    /// Our site.
+    pub site: SiteId,
+    /// Our name among notifiers.
+    pub instance: String,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages that were not what their topic carries.
+    pub refused: u64,
+    /// Alerts, silences and acknowledgements that could not be taken.
+    pub left_out: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Engine {
+    place: Place,
+    evaluator: Evaluator,
+    dispatcher: Dispatcher,
+    tenancy: Tenancy,
+    groups: Arc<Groups>,
+    /// The nodes whose groups the dispatcher knows.
+    grouped: HashSet<NodePath>,
+    /// The alerts as they stand on the bus.
+    standing: BTreeMap<AlertKey, Alert>,
+    outgoing: Outgoing,
+    hearing: Option<Hearing>,
+    connected: bool,
+    /// It was in line with the bus once.
+    began: bool,
+    active: bool,
+    /// Ends of notices whose marks have not come back from the bus yet, with the alerts that are missing.
+    telling: Vec<(Outcome, BTreeSet<String>)>,
+    told: Vec<Outcome>,
+    covers: Vec<(String, Told)>,
+    rules_heard: BTreeMap<Box<str>, String>,
+    rules_changed: bool,
+    mistakes: HashSet<String>,
+    counters: Counters,
+    changes: Vec<Change>,
+    evaluator_due_ms: u64,
+    dispatcher_due_ms: u64,
+}
+
+/// The time from a connect until all that stood on the bus was heard.
+#[derive(Debug)]
+struct Hearing {
+    /// What our own health says that ends it.
+    stamp: u64,
+    until_ms: u64,
+    alerts: BTreeMap<AlertKey, Alert>,
+    rules: BTreeMap<Box<str>, String>,
+    /// The last sample of each node, and whether it was retained.
+    samples: HashMap<NodePath, (Box<Sample>, bool)>,
+}
+
+impl Engine {
+    /// An engine that has heard nothing. `run` is a random text of this run.
+    #[must_use]
+    pub fn new(
+        place: Place,
+        run: &str,
+        evaluator: Evaluator,
+        dispatcher: Dispatcher,
+        groups: Groups,
+    ) -> Self {
+        Self {
+            tenancy: Tenancy::new(&place.instance, run),
+            place,
+            evaluator,
+            dispatcher,
+            groups: Arc::new(groups),
+            grouped: HashSet::new(),
+            standing: BTreeMap::new(),
+            outgoing: Outgoing::default(),
+            hearing: None,
+            connected: false,
+            began: false,
+            active: false,
+            telling: Vec::new(),
+            told: Vec::new(),
+            covers: Vec::new(),
+            rules_heard: BTreeMap::new(),
+            rules_changed: false,
+            mistakes: HashSet::new(),
+            counters: Counters::default(),
+            changes: Vec::new(),
+            evaluator_due_ms: 0,
+            dispatcher_due_ms: 0,
+        }
+    }
+
+    /// The connection is there: all that stands is heard now, until our own health with the time `stamp`
+    /// comes back.
+    pub fn connected(&mut self, stamp: u64, now: Now) {
+        self.connected = true;
+        self.dispatcher.joined();
+        self.hearing = Some(Hearing {
+            stamp,
+            until_ms: now.steady_ms + SYNC_WITHIN_MS,
+            alerts: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            samples: HashMap::new(),
+        });
+    }
+
+    /// The connection is lost.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.hearing = None;
+        self.evaluator.away();
+    }
+
+    /// Takes a message.
+    pub fn message(&mut self, message: &Message, now: Now) {
+        match bus::read(&self.place.root, message, now.unix_ms) {
+            Ok(said) => self.said(said, message.retained, now),
+            Err(mistake) => self.mistake(&mistake),
+        }
+    }
+
+    fn said(&mut self, said: Said, retained: bool, now: Now) {
+        let now_ms = now.unix_ms;
+        match said {
+            Said::Sample(node, sample) => self.sample(node, sample, retained, now_ms),
+            Said::Status(node, status) => {
+                self.evaluator
+                    .status(&node, status, retained, now_ms, &mut self.changes);
+            }
+            Said::Publisher(node, state) => {
+                self.evaluator
+                    .health(&node, state, retained, now_ms, &mut self.changes);
+            }
+            Said::Alert(key, alert) => self.alert(key, alert.map(|alert| *alert), now_ms),
+            Said::Rule(rule, document) => {
+                let heard = match &mut self.hearing {
+                    Some(hearing) => &mut hearing.rules,
+                    None => &mut self.rules_heard,
+                };
+                match document {
+                    Some(document) => heard.insert(rule, document),
+                    None => heard.remove(&rule),
+                };
+                self.rules_changed |= self.hearing.is_none();
+            }
+            Said::Silence(id, silence) => {
+                let site = self.place.site.clone();
+                let silence = silence.map(|silence| *silence);
+                let taken = self.dispatcher.silence(&site, &id, silence, now_ms);
+                self.taken(taken);
+            }
+            Said::Acknowledgement(fingerprint, said) => {
+                let site = self.place.site.clone();
+                let taken = self
+                    .dispatcher
+                    .acknowledge(&site, &fingerprint, said, now_ms);
+                self.taken(taken);
+            }
+            Said::Told(channel, Some(told)) => self.mark(&channel, &told, now_ms),
+            Said::Lease(lease) => self.tenancy.heard(lease, now.steady_ms),
+            Said::Notifier(instance, state, ts) => {
+                let lives = state != HealthState::Stopped;
+                self.tenancy.neighbour(&instance, lives);
+                let ours = *instance == *self.place.instance && !retained;
+                if ours && self.hearing.as_ref().is_some_and(|h| h.stamp == ts) {
+                    self.sync(now);
+                }
+            }
+            Said::Told(_, None) | Said::Nothing => {}
+        }
+        self.dispatcher_due_ms = 0;
+    }
+
+    fn sample(&mut self, node: NodePath, sample: Box<Sample>, retained: bool, now_ms: u64) {
+        match &mut self.hearing {
+            Some(hearing) => {
+                hearing.samples.insert(node, (sample, retained));
+            }
+            None => {
+                self.evaluator
+                    .sample(&node, &sample, retained, now_ms, &mut self.changes);
+            }
+        }
+    }
+
+    fn alert(&mut self, key: AlertKey, alert: Option<Alert>, now_ms: u64) {
+        let standing = match &mut self.hearing {
+            Some(hearing) => &mut hearing.alerts,
+            None => &mut self.standing,
+        };
+        match alert.clone() {
+            Some(alert) => standing.insert(key.clone(), alert),
+            None => standing.remove(&key),
+        };
+        if self.grouped.insert(key.node.clone()) {
+            let groups = groups_of(&self.groups, &key.node);
+            self.dispatcher.node_groups(&key.node, groups, now_ms);
+        }
+        let taken = self.dispatcher.alert(key, alert, now_ms);
+        self.taken(taken);
+    }
+
+    /// All that stands on the bus has been heard.
+    fn sync(&mut self, now: Now) {
+        let Some(hearing) = self.hearing.take() else {
+            return;
+        };
+        let now_ms = now.unix_ms;
+        self.standing = hearing.alerts;
+        if self.rules_heard != hearing.rules {
+            self.rules_heard = hearing.rules;
+            self.rules_changed = true;
+        }
+        self.evaluator.calm(now_ms);
+        if self.began {
+            self.reconcile(now_ms);
+        } else {
+            for (key, alert) in &self.standing {
+                self.evaluator.restore(key, alert, now_ms);
+            }
+        }
+        self.began = true;
+        self.dispatcher.synced(now_ms);
+        for (node, (sample, retained)) in hearing.samples {
+            self.evaluator
+                .sample(&node, &sample, retained, now_ms, &mut self.changes);
+        }
+    }
+
+    /// Publishes what we decided and the bus does not know.
+    fn reconcile(&mut self, now_ms: u64) {
+        self.evaluator
+            .take_over(self.standing.iter(), now_ms, &mut self.changes);
+    }
+
+    /// A notifier, this one or another, has told people.
+    fn mark(&mut self, channel: &str, told: &Told, now_ms: u64) {
+        self.dispatcher.told(channel, told, now_ms);
+        let fingerprint = told.alert.fingerprint();
+        let mut ours = false;
+        for (outcome, missing) in &mut self.telling {
+            // A later mark of the same alert has taken the place of ours.
+            if outcome.channel == channel && outcome.at_ms <= told.at {
+                ours |= missing.remove(&fingerprint);
+            }
+        }
+        if !ours {
+            self.covers.push((channel.to_owned(), told.clone()));
+        }
+    }
+
+    fn taken(&mut self, taken: Result<(), crate::dispatcher::Refused>) {
+        if let Err(error) = taken {
+            self.counters.left_out += 1;
+            warn!(%error, "something on the bus is left out");
+        }
+    }
+
+    fn mistake(&mut self, mistake: &Mistake) {
+        self.counters.refused += 1;
+        if self.mistakes.len() < MISTAKES && self.mistakes.insert(mistake.topic.clone()) {
+            let Mistake { topic, reason } = mistake;
+            warn!(
+                topic,
+                reason, "refused a message; others of this topic are only counted"
+            );
+        }
+    }
+
+    /// The delivery of a notice has ended: the bus is told.
+    pub fn outcome(&mut self, outcome: Outcome, now_ms: u64) {
+        let given_up = matches!(outcome.ended, Ended::GivenUp { .. });
+        let mut missing = BTreeSet::new();
+        for line in &outcome.notice.lines {
+            let fingerprint = line.key.fingerprint();
+            let told = Told {
+                alert: line.key.clone(),
+                state: line.alert.state,
+                severity: line.alert.severity,
+                since: line.firing_since,
+                at: outcome.at_ms,
+                given_up,
+            };
+            let topic = SiteTopic::Told {
+                channel: outcome.channel.as_str().into(),
+                fingerprint: fingerprint.as_str().into(),
+            };
+            let topic = topic.text(&self.place.root, &self.place.site);
+            self.push(Kind::Told, topic, &told);
+            missing.insert(fingerprint);
+        }
+        if let (Ended::GivenUp { reason }, Some(line)) =
+            (&outcome.ended, outcome.notice.lines.first())
+        {
+            let event = given_up_event(&outcome, reason, now_ms);
+            let topic = Topic::Node(line.key.node.clone(), hostbus_wire::NodeTopic::Events);
+            self.push(Kind::Events, topic.text(&self.place.root), &event);
+        }
+        self.telling.push((outcome, missing));
+    }
+
+    /// Takes other rules.
+    pub fn set_rules(&mut self, rules: Vec<Arc<Rule>>, now_ms: u64) {
+        self.evaluator.set_rules(rules, now_ms, &mut self.changes);
+    }
+
+    /// The rules that stand on the bus, by name, when they have changed since this was asked last.
+    pub fn rules_of_bus(&mut self) -> Option<&BTreeMap<Box<str>, String>> {
+        std::mem::take(&mut self.rules_changed).then_some(&self.rules_heard)
+    }
+
+    /// Lets time pass, and gives what the spool is to keep.
+    pub fn turn(&mut self, now: Now) -> Turn {
+        let now_ms = now.unix_ms;
+        if self
+            .hearing
+            .as_ref()
+            .is_some_and(|h| h.until_ms <= now.steady_ms)
+        {
+            warn!("our own health does not come back from the bus; going on without it");
+            self.sync(now);
+        }
+        self.lease(now);
+        if self.evaluator_due_ms <= now_ms || self.evaluator_due_ms > now_ms + 2_000 {
+            self.evaluator_due_ms = self.evaluator.tick(now_ms, &mut self.changes);
+        }
+        self.publish_changes();
+        let mut turn = Turn {
+            covers: std::mem::take(&mut self.covers),
+            ..Turn::default()
+        };
+        if self.dispatcher_due_ms <= now_ms {
+            let tick = self.dispatcher.tick(now_ms);
+            self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
+            turn.changes = self.kept(tick);
+        }
+        let (telling, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.telling)
+            .into_iter()
+            .partition(|(_, missing)| !missing.is_empty());
+        self.telling = telling;
+        self.told
+            .extend(done.into_iter().map(|(outcome, _)| outcome));
+        turn.told = std::mem::take(&mut self.told);
+        turn.active = self.active;
+        turn.next_ms = self.evaluator_due_ms.min(self.dispatcher_due_ms);
+        turn
+    }
+
+    fn lease(&mut self, now: Now) {
+        if self.connected
+            && self.hearing.is_none()
+            && let Some(lease) = self.tenancy.due(now.steady_ms, now.unix_ms)
+        {
+            self.push(Kind::Lease, self.lease_topic(), &lease);
+        }
+        let active = self.began && self.tenancy.is_active(now.steady_ms);
+        if active == self.active {
+            return;
+        }
+        self.active = active;
+        if active {
+            info!("this notifier is active");
+            self.reconcile(now.unix_ms);
+        } else {
+            info!(holder = self.tenancy.holder(), "another notifier is active");
+            self.outgoing = Outgoing::default();
+        }
+    }
+
+    fn lease_topic(&self) -> String {
+        SiteTopic::Lease("notifier".into()).text(&self.place.root, &self.place.site)
+    }
+
+    fn publish_changes(&mut self) {
+        if !self.active {
+            // What was decided stands in the evaluator, for the moment we take over.
+            self.changes.clear();
+            return;
+        }
+        for Change { key, alert } in std::mem::take(&mut self.changes) {
+            let kind = match key.instance {
+                Some(_) => Kind::InstanceAlert,
+                None => Kind::Alert,
+            };
+            let topic = key.topic().text(&self.place.root);
+            match alert {
+                Some(alert) => self.push(kind, topic, &alert),
+                None => self
+                    .outgoing
+                    .push(Publication::new(kind, topic, Vec::new())),
+            }
+        }
+    }
+
+    fn kept(&mut self, tick: Tick) -> Changes {
+        if self.active {
+            for clear in tick.clear {
+                let topic = clear.topic.text(&self.place.root, &clear.site);
+                let publication = Publication::new(clear.topic.kind(), topic, Vec::new());
+                self.outgoing.push(publication);
+            }
+        }
+        let entries = tick.saved.into_iter();
+        Changes {
+            entries: entries.map(|saved| (saved.key, saved.value)).collect(),
+            notices: tick.notices,
+        }
+    }
+
+    fn push(&mut self, kind: Kind, topic: String, payload: &impl serde::Serialize) {
+        match encode(payload) {
+            Ok(payload) => self.outgoing.push(Publication::new(kind, topic, payload)),
+            // Every payload of the contract can be written.
+            Err(error) => warn!(topic, %error, "a message could not be written"),
+        }
+    }
+
+    /// What is to be published.
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
+    /// Gives the lease back, at the end.
+    #[must_use]
+    pub fn release(&self, now_ms: u64) -> Option<Publication> {
+        let lease = self.tenancy.release(now_ms)?;
+        let payload = encode(&lease).ok()?;
+        Some(Publication::new(Kind::Lease, self.lease_topic(), payload))
+    }
+
+    /// How many alerts stand on the bus in each state: pending, firing.
+    #[must_use]
+    pub fn alerts(&self) -> (usize, usize) {
+        let count = |state| self.standing.values().filter(|a| a.state == state).count();
+        (count(AlertState::Pending), count(AlertState::Firing))
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the evaluator counted.
+    #[must_use]
+    pub fn figures(&self) -> crate::evaluator::Figures {
+        self.evaluator.figures()
+    }
+
+    /// Whether this notifier publishes and delivers.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Whether all that stands on the bus is known.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.connected && self.hearing.is_none()
+    }
+
+    /// Who is active, as far as is known.
+    #[must_use]
+    pub fn holder(&self) -> Option<&str> {
+        self.tenancy.holder()
+    }
+}
+
+/// What follows from a turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// For the spool: state and notices, together.
+    pub changes: Changes,
+    /// Ends of notices that the bus knows of now: the spool may forget them.
+    pub told: Vec<Outcome>,
+    /// What another notifier has told, by channel.
+    pub covers: Vec<(String, Told)>,
+    /// Whether notices may be sent.
+    pub active: bool,
+    /// When the next turn is due, in milliseconds since 1970-01-01 UTC.
+    pub next_ms: u64,
+}
+
+fn groups_of(groups: &Groups, node: &NodePath) -> Vec<String> {
+    let names = [node.to_string(), node.node.as_str().to_owned()];
+    let has = |globs: &crate::globs::Globs| names.iter().any(|name| globs.name(name));
+    let groups = groups.iter().filter(|(_, globs)| has(globs));
+    groups.map(|(name, _)| name.clone()).collect()
+}
+
+fn given_up_event(outcome: &Outcome, reason: &str, now_ms: u64) -> Event {
+    let Outcome {
+        channel, notice, ..
+    } = outcome;
+    let alerts = u64::try_from(notice.lines.len()).unwrap_or(u64::MAX);
+    Event {
+        ts: now_ms,
+        kind: "notice-given-up".to_owned(),
+        severity: Severity::Error,
+        message: format!(
+            "channel {channel} did not take a notice of {}: {reason}",
+            notice.group
+        ),
+        details: [
+            ("channel".to_owned(), Scalar::Text(channel.clone())),
+            ("group".to_owned(), Scalar::Text(notice.group.clone())),
+            ("alerts".to_owned(), Scalar::Integer(alerts)),
+        ]
+        .into(),
+    }
+}

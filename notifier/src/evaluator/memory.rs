@@ -1,0 +1,281 @@
+//! What a rule must remember of one value's past, and the value that it makes of it.
+//!
+//! A window is cut into sixty steps, each of which keeps one point however many samples fall into it, so a
+//! window of an hour costs what one of five minutes does. It holds the steps of the last `window_ms`; the
+//! oldest one counts whole.
+//!
+//! A fold says nothing until it has seen enough: an aggregate and a rate the whole of their window, a
+//! forecast half of it. A restarted notifier therefore neither raises nor resolves by a window's first
+//! samples. A hole longer than the window begins it anew.
+
+use std::collections::VecDeque;
+
+use crate::rule::{Aggregate, Fold};
+
+/// How many points a window keeps at most, the current step besides.
+pub(super) const STEPS: u64 = 60;
+
+/// The past of one value, as its rule's fold needs it.
+#[derive(Debug, Clone)]
+pub(super) enum Memory {
+    /// Nothing was seen yet.
+    Empty,
+    /// The last value, and when one differed from the one before; 0: never.
+    Change { last: f64, changed_ms: u64 },
+    /// When a value was heard last.
+    Heard { at_ms: u64 },
+    /// The values of a window.
+    Window(Box<Window>),
+}
+
+/// See the module's description.
+#[derive(Debug, Clone)]
+pub(super) struct Window {
+    /// Since when there has been no hole as long as the window.
+    begun_ms: u64,
+    points: VecDeque<Point>,
+    /// The last value of a counter, and how far it has come in all.
+    last: f64,
+    total: f64,
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    /// The step's number since 1970.
+    step: u64,
+    /// When its first value came, in milliseconds after the step's beginning.
+    after_ms: u32,
+    count: u32,
+    /// A sum, an extreme, or a counter's total before the step, as the fold needs it.
+    value: f64,
+}
+
+impl Memory {
+    /// Takes `value` and tells what the fold makes of it and the past; `None`: it has not seen enough.
+    pub(super) fn fold(&mut self, fold: Fold, value: f64, now_ms: u64) -> Option<f64> {
+        match fold {
+            Fold::Last => Some(value),
+            Fold::Absent { .. } => {
+                *self = Self::Heard { at_ms: now_ms };
+                Some(0.0)
+            }
+            Fold::Changed { window_ms } => Some(self.changed(value, window_ms, now_ms)),
+            Fold::Aggregate { window_ms, .. }
+            | Fold::Forecast { window_ms, .. }
+            | Fold::Rate { window_ms } => {
+                if !matches!(self, Self::Window(_)) {
+                    *self = Self::Window(Box::new(Window::new(now_ms, value)));
+                }
+                let Self::Window(window) = self else {
+                    return None;
+                };
+                window.push(fold, window_ms, value, now_ms);
+                window.read(fold, window_ms, now_ms)
+            }
+        }
+    }
+
+    /// Takes a value that was known before we listened: nothing is judged by it.
+    pub(super) fn prime(&mut self, fold: Fold, value: f64, now_ms: u64) {
+        match (fold, &self) {
+            (Fold::Absent { .. }, _) => *self = Self::Heard { at_ms: now_ms },
+            (Fold::Changed { .. }, Self::Empty) => {
+                *self = Self::Change {
+                    last: value,
+                    changed_ms: 0,
+                };
+            }
+            (Fold::Changed { .. }, Self::Change { last, changed_ms }) if last.is_nan() => {
+                *self = Self::Change {
+                    last: value,
+                    changed_ms: *changed_ms,
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// An alert of an earlier run says that the value changed at `at_ms`, not what it was.
+    pub(super) fn restore_change(&mut self, at_ms: u64) {
+        *self = match *self {
+            Self::Change { last, .. } => Self::Change {
+                last,
+                changed_ms: at_ms,
+            },
+            _ => Self::Change {
+                last: f64::NAN,
+                changed_ms: at_ms,
+            },
+        };
+    }
+
+    /// When a value was heard last, for a rule that waits for its absence; `None`: it never was.
+    pub(super) fn heard_ms(&self) -> Option<u64> {
+        match self {
+            Self::Heard { at_ms } => Some(*at_ms),
+            _ => None,
+        }
+    }
+
+    #[expect(clippy::float_cmp, reason = "any other value is a change")]
+    fn changed(&mut self, value: f64, window_ms: u64, now_ms: u64) -> f64 {
+        let changed_ms = match *self {
+            // Nothing is known of the value before a restart.
+            Self::Change { last, .. } if last != value && !last.is_nan() => now_ms,
+            Self::Change { changed_ms, .. } => changed_ms,
+            _ => 0,
+        };
+        *self = Self::Change {
+            last: value,
+            changed_ms,
+        };
+        let lately = changed_ms != 0 && now_ms.saturating_sub(changed_ms) < window_ms;
+        f64::from(u8::from(lately))
+    }
+}
+
+fn step_ms(window_ms: u64) -> u64 {
+    window_ms.div_ceil(STEPS).max(1)
+}
+
+impl Window {
+    fn new(now_ms: u64, value: f64) -> Self {
+        Self {
+            begun_ms: now_ms,
+            points: VecDeque::new(),
+            last: value,
+            total: 0.0,
+        }
+    }
+
+    fn push(&mut self, fold: Fold, window_ms: u64, value: f64, now_ms: u64) {
+        let step_ms = step_ms(window_ms);
+        let step = now_ms / step_ms;
+        let oldest = now_ms.saturating_sub(window_ms) / step_ms;
+        while self.points.front().is_some_and(|point| point.step < oldest) {
+            self.points.pop_front();
+        }
+        // A clock that stepped back leaves points of a future: none of them can be trusted.
+        if self.points.back().is_some_and(|point| point.step > step) {
+            self.points.clear();
+        }
+        if self.points.is_empty() {
+            *self = Self::new(now_ms, value);
+        }
+        if let Fold::Rate { .. } = fold {
+            // A counter that falls began anew at nothing.
+            self.total += if value >= self.last {
+                value - self.last
+            } else {
+                value.max(0.0)
+            };
+            self.last = value;
+        }
+        match self.points.back_mut() {
+            Some(point) if point.step == step => point.add(fold, value),
+            _ => {
+                let first = match fold {
+                    Fold::Rate { .. } => self.total,
+                    _ => value,
+                };
+                let after_ms = u32::try_from(now_ms % step_ms).unwrap_or(u32::MAX);
+                self.points.push_back(Point {
+                    step,
+                    after_ms,
+                    count: 1,
+                    value: first,
+                });
+            }
+        }
+    }
+
+    fn read(&self, fold: Fold, window_ms: u64, now_ms: u64) -> Option<f64> {
+        let seen_ms = now_ms.saturating_sub(self.begun_ms);
+        match fold {
+            Fold::Aggregate { how, .. } if seen_ms >= window_ms => Some(self.aggregate(how)),
+            Fold::Forecast { ahead_ms, .. } if seen_ms >= window_ms / 2 => {
+                self.forecast(step_ms(window_ms), ahead_ms, now_ms)
+            }
+            Fold::Rate { .. } if seen_ms >= window_ms => self.rate(step_ms(window_ms), now_ms),
+            _ => None,
+        }
+    }
+
+    fn aggregate(&self, how: Aggregate) -> f64 {
+        let values = || self.points.iter().map(|point| point.value);
+        let count = || {
+            self.points
+                .iter()
+                .map(|point| f64::from(point.count))
+                .sum::<f64>()
+        };
+        match how {
+            Aggregate::Average => values().sum::<f64>() / count(),
+            Aggregate::Sum => values().sum(),
+            Aggregate::Count => count(),
+            Aggregate::Minimum => values().fold(f64::INFINITY, f64::min),
+            Aggregate::Maximum => values().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+
+    fn rate(&self, step_ms: u64, now_ms: u64) -> Option<f64> {
+        let oldest = self.points.front()?;
+        let over_ms = now_ms.saturating_sub(oldest.at_ms(step_ms));
+        (over_ms > 0).then(|| (self.total - oldest.value) / seconds(over_ms))
+    }
+
+    /// The value in `ahead_ms` by the line of least squares through the steps' averages, each weighing
+    /// as much as it has values.
+    fn forecast(&self, step_ms: u64, ahead_ms: u64, now_ms: u64) -> Option<f64> {
+        let (mut weight, mut times, mut values) = (0.0, 0.0, 0.0);
+        // Times are seconds before now, so that no digits are lost.
+        let at = |point: &Point| -seconds(now_ms.saturating_sub(point.at_ms(step_ms)));
+        for point in &self.points {
+            let count = f64::from(point.count);
+            weight += count;
+            times += count * at(point);
+            values += point.value;
+        }
+        let (time, value) = (times / weight, values / weight);
+        let (mut spread, mut along) = (0.0, 0.0);
+        for point in &self.points {
+            let count = f64::from(point.count);
+            let off = at(point) - time;
+            spread += count * off * off;
+            along += off * (point.value - count * value);
+        }
+        (spread > 0.0).then(|| value + along / spread * (seconds(ahead_ms) - time))
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans of time are far below 2^53 ms"
+)]
+fn seconds(span_ms: u64) -> f64 {
+    span_ms as f64 / 1000.0
+}
+
+impl Point {
+    fn at_ms(&self, step_ms: u64) -> u64 {
+        self.step * step_ms + u64::from(self.after_ms)
+    }
+
+    fn add(&mut self, fold: Fold, value: f64) {
+        self.count = self.count.saturating_add(1);
+        match fold {
+            Fold::Aggregate {
+                how: Aggregate::Minimum,
+                ..
+            } => self.value = self.value.min(value),
+            Fold::Aggregate {
+                how: Aggregate::Maximum,
+                ..
+            } => self.value = self.value.max(value),
+            // A step keeps its first total.
+            Fold::Rate { .. } => {}
+            _ => self.value += value,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The program `hostbus-notifier`.
+
+mod arguments;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
+
+use crate::arguments::{Args, Settings};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let settings = match Settings::load(&args) {
+        Ok(settings) => settings,
+        Err(error) => return arguments::failed(&error, exit::USAGE),
+    };
+    match run(settings) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => arguments::failed(&error, arguments::code(&error)),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let Settings { bus, notifier, log } = settings;
+    logging::start(&log)?;
+    let token = CancellationToken::new();
+    let mut running = hostbus_notifier::start(notifier, bus, token.clone()).await?;
+    tokio::select! {
+        ended = running.ended() => return Ok(ended?),
+        signals = shutdown::on_signal(token) => signals?,
+    }
+    Ok(running.ended().await?)
+}
