@@ -164,7 +164,8 @@ impl Line {
                 wait,
             } => {
                 self.not_before = Some(Instant::now() + wait);
-                self.tried(id, progress, Some(reason))
+                self.tried(id, progress, Some(reason));
+                return Some(());
             }
             Next::End(end) => self.end(&notice, end),
         };

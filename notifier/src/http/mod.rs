@@ -81,7 +81,12 @@ impl HttpSender {
     }
 
     /// Tells `message` through a channel that is one request a message.
-    pub async fn tell(&self, channel: &dyn Http, message: &Message, now_ms: u64) -> Verdict {
+    pub async fn tell<C: Http + Sync + ?Sized>(
+        &self,
+        channel: &C,
+        message: &Message,
+        now_ms: u64,
+    ) -> Verdict {
         match self.ask(&channel.request(message, now_ms)).await {
             Ok(answer) => channel.judge(&answer),
             Err(Failure {

@@ -203,7 +203,8 @@ async fn a_certificate_is_trusted_once_its_ca_is_named() {
 #[tokio::test]
 async fn a_proxy_of_the_environment_is_used() {
     const URL: &str = "http://no-such-host.invalid/hook";
-    if std::env::var_os("HTTP_PROXY").is_some_and(|proxy| proxy.len() > 0) {
+    const AGAIN: &str = "HOSTBUS_TEST_BEHIND_A_PROXY";
+    if std::env::var_os(AGAIN).is_some() {
         let answer = sender(&HttpConfig::default()).ask(&request(URL)).await;
         assert_eq!(answer.unwrap().status, 202);
         return;
@@ -212,6 +213,7 @@ async fn a_proxy_of_the_environment_is_used() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "http::tests::a_proxy_of_the_environment_is_used"])
+        .env(AGAIN, "1")
         .env("HTTP_PROXY", proxy.url(""))
         .env_remove("NO_PROXY")
         .env_remove("REQUEST_METHOD");

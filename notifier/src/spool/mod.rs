@@ -30,7 +30,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hostbus_wire::told::Told;
@@ -154,11 +154,33 @@ struct Shared {
     changed: watch::Sender<()>,
 }
 
-/// The spool. Clones share it.
+/// The spool. Clones share it; with the last one it writes what is left and lets go of the file.
 #[derive(Debug, Clone)]
 pub struct Spool {
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    thread: Arc<Thread>,
+}
+
+/// The thread that writes. It ends by itself once it is told to.
+#[derive(Debug)]
+struct Thread {
+    shared: Arc<Shared>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Thread {
+    fn end(&self) -> Option<JoinHandle<()>> {
+        self.shared.shelf().closing = true;
+        self.shared.work.notify_all();
+        let handle = self.handle.lock();
+        handle.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
 }
 
 impl Spool {
@@ -183,27 +205,35 @@ impl Spool {
         });
         let Some(folder) = folder else {
             shared.disk.send_modify(|disk| disk.safe = Ticket::MEMORY);
-            let thread = Arc::default();
-            return Ok((Self { shared, thread }, Found::default()));
+            return Ok((Self::new(shared, None), Found::default()));
         };
         let path = folder.join(format!("spool-{instance}.redb"));
         let (writer, found) = Writer::open(path.clone(), Arc::clone(&shared))?;
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| Error::SpoolThread { path, source })?;
-        let spool = Self {
-            shared,
-            thread: Arc::new(Mutex::new(Some(thread))),
-        };
+        let spool = Self::new(shared, Some(thread));
         Ok((spool, found))
+    }
+
+    fn new(shared: Arc<Shared>, thread: Option<JoinHandle<()>>) -> Self {
+        let thread = Thread {
+            shared: Arc::clone(&shared),
+            handle: Mutex::new(thread),
+        };
+        Self {
+            shared,
+            thread: Arc::new(thread),
+        }
     }
 
     /// Records what becomes durable together: the dispatcher's state and the notices that follow
     /// from it. Never waits. When too many notices wait for a channel, the oldest repeat ends as given
     /// up, or else the oldest notice.
     pub fn commit(&self, changes: Changes, now_ms: u64) -> Ticket {
-        self.record(|shelf| {
+        let urgent = !changes.notices.is_empty();
+        self.record(urgent, |shelf| {
             for (key, value) in changes.entries {
                 shelf.put_entry(&key, value);
             }
@@ -229,16 +259,22 @@ impl Spool {
 
     /// Another notifier has told this through `channel`: it need not be told again.
     pub fn cover(&self, channel: &str, told: &Told) -> Ticket {
-        self.record(|shelf| shelf.with(channel, |queue, _| queue.cover(told)))
+        self.record(false, |shelf| {
+            shelf.with(channel, |queue, _| queue.cover(told));
+        })
     }
 
     /// The next end of a notice that is to be told, each once a run; those that an earlier run did not
-    /// tell first. May be dropped and called again.
+    /// tell first. It comes once it is on disk: what was told is never done again. For one caller, who
+    /// may drop it and call again.
     pub async fn outcome(&self) -> Outcome {
         let mut changed = self.changed();
         loop {
             changed.mark_unchanged();
-            if let Some(outcome) = self.shared.shelf().next_outcome() {
+            let next = self.shared.shelf().next_outcome();
+            if let Some((outcome, ticket)) = next {
+                self.settled(ticket).await;
+                self.shared.shelf().hand_out(&outcome);
                 return outcome;
             }
             if changed.changed().await.is_err() {
@@ -250,7 +286,9 @@ impl Spool {
     /// The end of a notice has been told: it may go.
     pub fn told(&self, outcome: &Outcome) -> Ticket {
         let id = outcome.notice.id;
-        self.record(|shelf| shelf.with(&outcome.channel, |queue, _| queue.forget(id)))
+        self.record(false, |shelf| {
+            shelf.with(&outcome.channel, |queue, _| queue.forget(id));
+        })
     }
 
     /// What each channel did and what waits for it, by name.
@@ -261,11 +299,9 @@ impl Spool {
 
     /// Writes what is left and lets go of the file, unless the disk hangs or fails.
     pub async fn close(&self) {
-        self.shared.shelf().closing = true;
-        self.shared.work.notify_all();
-        let thread = self.thread.lock();
-        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
+        let Some(thread) = self.thread.end() else {
+            return;
+        };
         let ended = tokio::task::spawn_blocking(move || thread.join());
         if timeout(CLOSE_WITHIN, ended).await.is_err() {
             tracing::warn!("the disk does not answer, the spool is left as it is");
@@ -296,22 +332,26 @@ impl Spool {
         progress: Progress,
         failed: Option<String>,
     ) -> Ticket {
-        self.record(|shelf| shelf.with(channel, |queue, _| queue.tried(id, progress, failed)))
+        self.record(failed.is_none(), |shelf| {
+            shelf.with(channel, |queue, _| queue.tried(id, progress, failed));
+        })
     }
 
     /// The delivery of notice `id` has ended.
     pub(crate) fn end(&self, channel: &str, id: u64, end: End) -> Ticket {
-        self.record(|shelf| shelf.end(channel, id, end))
+        self.record(true, |shelf| shelf.end(channel, id, end))
     }
 
     /// Notices for channels that are not among `channels` are given up.
     pub(crate) fn end_strangers(&self, channels: &[&str], now_ms: u64) -> Ticket {
-        self.record(|shelf| shelf.end_strangers(channels, now_ms))
+        self.record(true, |shelf| shelf.end_strangers(channels, now_ms))
     }
 
-    fn record(&self, change: impl FnOnce(&mut Shelf)) -> Ticket {
+    /// Changes the shelf. What is not `urgent` may wait a moment for what is.
+    fn record(&self, urgent: bool, change: impl FnOnce(&mut Shelf)) -> Ticket {
         let mut shelf = self.shared.shelf();
         change(&mut shelf);
+        shelf.urgent |= urgent;
         let ticket = shelf.ticket();
         drop(shelf);
         self.shared.work.notify_one();
@@ -324,7 +364,7 @@ impl Spool {
     pub(crate) fn kill(&self) {
         self.shared.shelf().killed = true;
         self.shared.work.notify_all();
-        let thread = self.thread.lock().unwrap().take();
+        let thread = self.thread.handle.lock().unwrap().take();
         thread.map(JoinHandle::join).transpose().unwrap();
     }
 }

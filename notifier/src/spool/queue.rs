@@ -221,7 +221,8 @@ impl Queue {
 
     /// The delivery of notice `id` has ended.
     pub(super) fn end(&mut self, id: u64, end: End, limits: Limits) -> Touched {
-        if self.under_way.as_ref().is_some_and(|(sent, _)| *sent == id) {
+        let was_sent = self.under_way.as_ref().is_some_and(|(sent, _)| *sent == id);
+        if was_sent {
             self.under_way = None;
         }
         let mut touched = Touched::default();
@@ -235,7 +236,9 @@ impl Queue {
             }
             Ended::GivenUp { reason } => {
                 self.figures.given_up += 1;
-                self.figures.failing = Some(reason.clone());
+                if was_sent {
+                    self.figures.failing = Some(reason.clone());
+                }
             }
         }
         touched.progress.push(id);

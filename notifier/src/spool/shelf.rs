@@ -17,9 +17,11 @@ pub(super) struct Shelf {
     entries: BTreeMap<Box<str>, Arc<[u8]>>,
     queues: BTreeMap<Box<str>, Queue>,
     /// Ends that nobody has asked for in this run, in order.
-    to_tell: VecDeque<NoticeKey>,
+    to_tell: VecDeque<(NoticeKey, Ticket)>,
     unwritten: Unwritten,
     recorded: Ticket,
+    /// Somebody waits until what was recorded is written.
+    pub(super) urgent: bool,
     /// Whoever writes is to write what is left and end.
     pub(super) closing: bool,
     /// Whoever writes is to end at once.
@@ -55,6 +57,7 @@ impl Shelf {
             to_tell: VecDeque::new(),
             unwritten: Unwritten::default(),
             recorded: Ticket::NONE,
+            urgent: false,
             closing: false,
             #[cfg(test)]
             killed: false,
@@ -124,15 +127,23 @@ impl Shelf {
             .collect()
     }
 
-    /// The next end that was not asked for yet.
-    pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
-        while let Some((channel, id)) = self.to_tell.pop_front() {
-            let queue = self.queues.get(&channel);
-            if let Some(outcome) = queue.and_then(|queue| queue.outcome(id)) {
-                return Some(outcome.clone());
+    /// The next end that was not asked for yet, and when it is on disk.
+    pub(super) fn next_outcome(&mut self) -> Option<(Outcome, Ticket)> {
+        while let Some(((channel, id), ticket)) = self.to_tell.front() {
+            let queue = self.queues.get(channel);
+            if let Some(outcome) = queue.and_then(|queue| queue.outcome(*id)) {
+                return Some((outcome.clone(), *ticket));
             }
+            self.to_tell.pop_front();
         }
         None
+    }
+
+    /// This end was asked for.
+    pub(super) fn hand_out(&mut self, outcome: &Outcome) {
+        let is_it =
+            |(channel, id): &NoticeKey| **channel == *outcome.channel && *id == outcome.notice.id;
+        self.to_tell.pop_front_if(|(key, _)| is_it(key));
     }
 
     /// Changes a channel's queue and notes what must be written.
@@ -154,7 +165,8 @@ impl Shelf {
         self.recorded.0 += 1;
         for id in &touched.progress {
             if queue.outcome(*id).is_some() {
-                self.to_tell.push_back((channel.into(), *id));
+                self.to_tell
+                    .push_back(((channel.into(), *id), self.recorded));
             }
         }
         if self.unwritten.kept {
@@ -186,7 +198,7 @@ impl Shelf {
                 continue;
             }
             if progress.ended.is_some() {
-                self.to_tell.push_back((channel, id));
+                self.to_tell.push_back(((channel, id), Ticket::NONE));
             }
             queue.restore(notice, progress);
         }
@@ -207,6 +219,7 @@ impl Shelf {
     pub(super) fn batch(&mut self) -> (Batch, impl FnOnce(&mut Self) + use<>) {
         let taken = std::mem::take(&mut self.unwritten);
         self.unwritten.kept = taken.kept;
+        self.urgent = false;
         let mut writes = Vec::new();
         for key in &taken.entries {
             let value = self.entries.get(key).cloned();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Instant;
 
 use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -185,6 +186,22 @@ fn a_second_notifier_is_kept_out_and_told_how_to_mend_it() {
     assert!(text.contains("spool-main.redb"), "{text}");
     assert!(text.contains("notifier.instance"), "{text}");
     Spool::open(Some(folder.path()), "other", &SpoolConfig::default()).unwrap();
+}
+
+#[test]
+fn a_spool_that_is_dropped_writes_what_is_left_and_lets_go_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    spool.commit(notices(vec![notice(1, "ops", &["a"])]), 1);
+    drop(spool);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let found = loop {
+        match Spool::open(Some(folder.path()), "main", &SpoolConfig::default()) {
+            Ok((_, found)) => break found,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert_eq!(found.notices, 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use hostbus_daemon::clock;
 use tracing::{error, info, warn};
 
 use super::file::{Fault, File, set_aside};
-use super::{Found, Shared, Ticket};
+use super::{Found, Shared, Shelf, Ticket};
 use crate::error::Error;
 
 /// The wait after a failure.
@@ -22,6 +22,9 @@ pub(super) struct Writer {
     /// What stood in the file before this run was read.
     loaded: bool,
 }
+
+/// How long what nobody waits for may stay in memory only.
+const LAZY: Duration = Duration::from_millis(100);
 
 /// What there is to do.
 enum Work {
@@ -80,6 +83,7 @@ impl Writer {
     /// Waits until there is something to do.
     fn work(&self) -> Work {
         let mut shelf = self.shared.shelf();
+        let mut waited = false;
         loop {
             #[cfg(test)]
             if shelf.killed {
@@ -91,25 +95,28 @@ impl Writer {
                 };
             }
             // A disk that failed is tried again, also when nothing waits for it.
-            if !shelf.is_written() || self.has_failed() {
+            if shelf.urgent || waited || self.has_failed() {
                 return Work::Write;
             }
-            let woken = self.shared.work.wait(shelf);
-            shelf = woken.unwrap_or_else(PoisonError::into_inner);
+            if shelf.is_written() {
+                let woken = self.shared.work.wait(shelf);
+                shelf = woken.unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let woken = self.shared.work.wait_timeout_while(shelf, LAZY, may_rest);
+                shelf = woken.unwrap_or_else(PoisonError::into_inner).0;
+                waited = true;
+            }
         }
     }
 
     /// Waits before the next try, unless the spool is closed.
     fn rest(&self) {
         let shelf = self.shared.shelf();
-        let ends = |shelf: &mut super::Shelf| {
-            #[cfg(test)]
-            if shelf.killed {
-                return false;
-            }
-            !shelf.closing
-        };
-        drop(self.shared.work.wait_timeout_while(shelf, RETRY, ends));
+        drop(
+            self.shared
+                .work
+                .wait_timeout_while(shelf, RETRY, |shelf| !must_end(shelf)),
+        );
     }
 
     fn has_failed(&self) -> bool {
@@ -206,4 +213,16 @@ impl Writer {
             .disk
             .send_modify(|disk| disk.failure = Some(failure));
     }
+}
+
+fn may_rest(shelf: &mut Shelf) -> bool {
+    !shelf.urgent && !must_end(shelf)
+}
+
+fn must_end(shelf: &Shelf) -> bool {
+    #[cfg(test)]
+    if shelf.killed {
+        return true;
+    }
+    shelf.closing
 }
