@@ -128,3 +128,28 @@ async fn closing_does_not_wait_for_a_broker_that_is_away() {
     drop(listener);
     timeout(DEADLINE, connection.close()).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_acknowledged_publish_has_the_brokers_word_or_fails() {
+    for answers in [true, false] {
+        let (listener, mut connection) = bus().await;
+        let mut stream = welcome(&listener).await;
+        assert!(matches!(next(&mut connection).await, Event::Connected));
+        let sender = connection.sender();
+        let publish = sender.publish_acknowledged("a", QoS::AtLeastOnce, false, "x");
+        let broker = async {
+            let publish = packet(&mut stream).await;
+            assert_eq!(publish[0], 0x32, "PUBLISH");
+            if answers {
+                let ack = [0x40, 2, publish[5], publish[6]];
+                stream.write_all(&ack).await.expect("PUBACK");
+                return Some(stream);
+            }
+            None
+        };
+        let both = async { tokio::join!(publish, broker) };
+        let (published, stream) = timeout(DEADLINE, both).await.expect("an end in time");
+        assert_eq!(published.is_ok(), answers);
+        assert_eq!(stream.is_some(), answers);
+    }
+}

@@ -31,10 +31,12 @@ impl Answer {
         found.map(|(_, value)| value.trim())
     }
 
-    /// The body, if it is JSON of the expected shape.
+    /// The body, if it is a JSON object of the expected shape.
     #[must_use]
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&self.body).ok()
+        // A list would be taken for the object's fields in order: `[0]` for success.
+        let object = self.body.trim_ascii_start().starts_with(b"{");
+        object.then(|| serde_json::from_slice(&self.body).ok())?
     }
 
     /// When the service wants to be asked again: `Retry-After`, in seconds or as a date, which is held

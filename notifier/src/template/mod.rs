@@ -122,7 +122,7 @@ impl Templates {
     pub fn text(&self, notice: &Notice) -> String {
         let facts = Facts::new(notice, notice.lines.len());
         let (text, fault) = self.render_text(&facts);
-        self.finish(text, 0, fault.as_ref())
+        self.finish(&text, 0, fault.as_ref())
             .replace('\n', self.markup.line_end())
     }
 
@@ -137,7 +137,7 @@ impl Templates {
         let split = |named: usize| {
             let (text, text_fault) = self.render_text(&Facts::new(notice, named));
             let fault = text_fault.or_else(|| title_fault.clone());
-            let text = self.finish(text, count - named, fault.as_ref());
+            let text = self.finish(&text, count - named, fault.as_ref());
             pieces::split(&text, limits.text, self.markup)
         };
         let (named, mut texts) = most_that_fits(count, limits.messages, split);
@@ -168,8 +168,8 @@ impl Templates {
         render(self.text.as_ref(), &self.default_text, facts)
     }
 
-    fn finish(&self, text: String, omitted: usize, fault: Option<&TemplateError>) -> String {
-        let mut text = text.trim_end().to_owned();
+    fn finish(&self, text: &str, omitted: usize, fault: Option<&TemplateError>) -> String {
+        let mut text = text.trim().to_owned();
         let more = (omitted > 0).then(|| words::more(self.style.language, omitted));
         let fault = fault.map(|error| words::fallback(self.style.language, &error.to_string()));
         for line in [more, fault].into_iter().flatten() {
@@ -206,8 +206,8 @@ fn render(own: Option<&Sheet>, default: &Sheet, facts: &Facts) -> (String, Optio
     }
 }
 
-/// The most alerts, of `count`, whose texts are no more than `most`, and those texts. With none of them
-/// it must be good enough.
+/// The most alerts, of `count`, whose texts are no more than `most`, and those texts; of very many, the
+/// most but for one in 64, since each try writes all of them. With none of them it must be good enough.
 fn most_that_fits(
     count: usize,
     most: usize,
@@ -220,7 +220,7 @@ fn most_that_fits(
     // So many fit if all take the same room: near enough to begin with.
     let mut named = (count * most / whole.len()).clamp(1, count.max(2) - 1);
     let (mut fits, mut fails) = ((0, None), count);
-    while fits.0 + 1 < fails {
+    while fits.0 + 1 + fits.0 / 64 < fails {
         let texts = split(named);
         if texts.len() <= most {
             fits = (named, Some(texts));
@@ -232,3 +232,6 @@ fn most_that_fits(
     let texts = fits.1.unwrap_or_else(|| split(0));
     (fits.0, texts)
 }
+
+#[cfg(test)]
+mod tests;

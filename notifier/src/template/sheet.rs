@@ -35,7 +35,8 @@ pub struct TemplateError {
 /// One compiled template.
 #[derive(Debug)]
 pub struct Sheet {
-    environment: Environment<'static>,
+    /// On the heap, since it is large and a channel has several.
+    environment: Box<Environment<'static>>,
     name: String,
     markup: Markup,
 }
@@ -121,17 +122,27 @@ impl Sheet {
             Value::from_safe_string(markup.strong(&written(&value, markup)))
         });
         let zone = style.zone.clone();
-        environment.add_filter("time", move |ms: u64| words::time(ms, &zone));
+        environment.add_filter("time", move |ms: u64| own(words::time(ms, &zone), markup));
         let language = style.language;
-        environment.add_filter("duration", move |ms: u64| words::duration(ms, language));
+        environment.add_filter("duration", move |ms: u64| {
+            own(words::duration(ms, language), markup)
+        });
         environment
             .add_template_owned(name.to_owned(), source)
             .map_err(|error| fault(&error))?;
         Ok(Self {
-            environment,
+            environment: Box::new(environment),
             name: name.to_owned(),
             markup,
         })
+    }
+}
+
+/// Words of ours, which need no escaping but in JSON.
+fn own(text: String, markup: Markup) -> Value {
+    match markup {
+        Markup::Json => Value::from(text),
+        _ => Value::from_safe_string(text),
     }
 }
 
@@ -164,7 +175,7 @@ fn fault(error: &minijinja::Error) -> TemplateError {
 }
 
 /// Notices that a template must get along with.
-fn examples() -> Vec<Notice> {
+pub(super) fn examples() -> Vec<Notice> {
     let line = |at: usize, state, severity| {
         let key = AlertKey {
             node: format!("home.web{at}")

@@ -139,7 +139,7 @@ impl Http for DingTalk {
         match code {
             0 => Verdict::Delivered,
             130_101 | 410_100 => later(Some(answer.retry_after().unwrap_or(TOO_FAST))),
-            310_000 => refused(security_hint(&said)),
+            310_000 => refused(security_hint(&said, self.secret.is_some())),
             300_001 | 400_101 => refused(
                 "no robot has this token: copy the webhook address anew from the group's settings",
             ),
@@ -156,13 +156,16 @@ impl Http for DingTalk {
 }
 
 /// How to mend what the robot's security settings refused.
-fn security_hint(said: &str) -> &'static str {
+fn security_hint(said: &str, signed: bool) -> &'static str {
     if said.contains("keyword") || said.contains("关键词") {
         "the robot wants a keyword: put it into the channel's `title_template`, or use the signature \
          in its place"
-    } else if said.contains("timestamp") {
+    } else if said.contains("timestamp") && signed {
         "this host's clock is wrong by more than an hour"
-    } else if said.contains("sign") || said.contains("签名") {
+    } else if ["sign", "签名", "timestamp"]
+        .iter()
+        .any(|word| said.contains(word))
+    {
         "the signature does not hold: set `secret_file` to the secret that the robot shows (SEC…)"
     } else if said.contains("ip") || said.contains("IP") {
         "add this host's public address to the robot's allowed addresses"

@@ -48,11 +48,25 @@ impl From<lettre::transport::smtp::Error> for Trouble {
                 code: code.into(),
                 text,
             },
-            None if error.is_tls() => Self::Tls(text),
+            None if error.is_tls() || is_handshake(&error) => Self::Tls(text),
             None if error.is_client() => Self::Missing(text),
             None => Self::Network(text),
         }
     }
+}
+
+/// Whether the handshake failed, which lettre counts among the troubles of the network.
+fn is_handshake(error: &lettre::transport::smtp::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        let io = error.downcast_ref::<std::io::Error>();
+        let inner = io.and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// The verdict on a message that met `trouble` at `stage` with `server`.
