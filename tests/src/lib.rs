@@ -7,6 +7,7 @@
 //! | [`poll`] | waiting for a condition, with a deadline |
 //! | [`tool`] | where programs are: ours, the system's, Python |
 //! | [`folder`] | a short temporary folder |
+//! | [`host`] | a host whose samples and words the test chooses |
 //! | [`loopback`] | an address of this host that no other test uses |
 //! | [`service`] | one process: starting, signalling, ending it, and its log when a test fails |
 //! | [`redis_server`] | a `redis-server` of the test's own |
@@ -15,6 +16,7 @@
 //! | [`pipeline`] | broker, ingester and publisher as separate processes |
 //! | [`mosquitto`] | mosquitto's clients |
 //! | [`proxy`] | a network that can be cut |
+//! | [`sink`] | an HTTP endpoint that takes what is posted to it |
 //! | [`simulated`] | a publisher whose samples the test chooses |
 //! | [`python`] | scripts with other libraries for CBOR, MQTT and YAML |
 //!
@@ -24,6 +26,7 @@
 pub mod chaos;
 pub mod folder;
 pub mod history;
+pub mod host;
 pub mod loopback;
 pub mod mosquitto;
 pub mod pipeline;
@@ -34,5 +37,6 @@ pub mod random;
 pub mod redis_server;
 pub mod service;
 pub mod simulated;
+pub mod sink;
 pub mod site;
 pub mod tool;

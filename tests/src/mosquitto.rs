@@ -107,12 +107,37 @@ impl Account {
         topic: &str,
         payload: &[u8],
     ) -> Finished {
+        self.publish_with(folder, version, topic, payload, &[])
+    }
+
+    /// Publishes a retained message with QoS 1; an empty payload removes the one that stands there.
+    #[track_caller]
+    pub fn publish_retained(
+        &self,
+        folder: &Folder,
+        version: Version,
+        topic: &str,
+        payload: &[u8],
+    ) -> Finished {
+        self.publish_with(folder, version, topic, payload, &["-r"])
+    }
+
+    #[track_caller]
+    fn publish_with(
+        &self,
+        folder: &Folder,
+        version: Version,
+        topic: &str,
+        payload: &[u8],
+        more: &[&str],
+    ) -> Finished {
         // An argument could hold neither a zero byte nor a large payload.
         let mut file = tempfile::NamedTempFile::new_in(folder.path()).expect("a temporary file");
         file.write_all(payload).expect("failed to write a payload");
         let program = tool::of_system("mosquitto_pub", PACKAGE);
         Service::new("mosquitto_pub", &program, folder.path())
             .args(self.arguments(version))
+            .args(more)
             .args(["-q", "1", "-t", topic, "-f"])
             .args([file.path()])
             .finish()

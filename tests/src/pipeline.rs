@@ -19,10 +19,12 @@ use crate::service::Service;
 use crate::tool;
 
 /// The users of the bus: name, role, node.
-const USERS: [(&str, &str, &str); 7] = [
+const USERS: [(&str, &str, &str); 9] = [
     ("viewer", "viewer", ""),
     ("admin", "admin", ""),
     ("ingester", "ingester", ""),
+    ("notifier", "notifier", ""),
+    ("operator", "operator", ""),
     ("home.web1", "publisher", "home.web1"),
     ("home.web2", "publisher", "home.web2"),
     ("home.web3", "publisher", "home.web3"),
@@ -95,6 +97,23 @@ impl Pipeline {
             .folder
             .write(&format!("publisher-{node}.toml"), &settings);
         service(&self.folder, "hostbus-publisher", &settings)
+    }
+
+    /// A notifier of the name `instance`, not started yet, with `more` settings in TOML below
+    /// `[notifier]`. Its spool and its rules are in the folder.
+    #[must_use]
+    pub fn notifier(&self, instance: &str, rules: &str, more: &str) -> Service {
+        let rules = self.folder.write(&format!("rules-{instance}.toml"), rules);
+        let bus = bus_section(&self.folder, self.address, "notifier");
+        let settings = format!(
+            "{bus}\n[notifier]\ninstance = \"{instance}\"\nrules = [\"{}\"]\ndefault_rules = false\n{more}\n[notifier.spool]\nfolder = \"{}\"\n",
+            rules.display(),
+            self.folder.join("spool").display(),
+        );
+        let settings = self
+            .folder
+            .write(&format!("notifier-{instance}.toml"), &settings);
+        service(&self.folder, "hostbus-notifier", &settings)
     }
 
     /// Who `user` is on the bus.
