@@ -103,6 +103,7 @@ fn message(notice: &Notice, piece: u64) -> Message {
         title: String::new(),
         text: String::new(),
         notice: notice.clone(),
+        omitted: 0,
     }
 }
 
@@ -114,6 +115,7 @@ fn notice(id: u64, channel: &str) -> Notice {
         group: String::new(),
         formed_ms: 0,
         lines: Vec::new(),
+        still_firing: 0,
     }
 }
 

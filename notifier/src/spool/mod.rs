@@ -5,7 +5,6 @@
 //! |---|---|
 //! | `config` | the `[notifier.spool]` section |
 //! | `queue` | the notices of one channel, and which go when there are too many |
-//! | `cover` | what a mark of another notifier makes needless |
 //! | `shelf` | all of it in memory, and what of it is not on disk yet |
 //! | `file`, `row` | `spool.redb`: opening, reading, committing |
 //! | `writer` | the thread that works on the file |
@@ -19,7 +18,6 @@
 //! between, its end is told again after the next start.
 
 mod config;
-mod cover;
 mod file;
 mod queue;
 mod row;
@@ -37,6 +35,7 @@ use hostbus_wire::told::Told;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::error::Error;
 use crate::notice::Notice;
@@ -243,12 +242,13 @@ impl Spool {
         })
     }
 
-    /// Waits until a change is on disk, or the disk fails or hangs.
+    /// Waits until a change is on disk, or the disk fails or hangs. May be dropped and called again.
     pub async fn settled(&self, ticket: Ticket) {
         let mut disk = self.shared.disk.subscribe();
         let settled = disk.wait_for(|disk| disk.safe >= ticket || disk.failure.is_some());
-        // Whether it is on disk or not, things must go on.
-        let _ = timeout(SETTLE_WITHIN, settled).await;
+        if timeout(SETTLE_WITHIN, settled).await.is_err() {
+            self.shared.hangs(ticket);
+        }
     }
 
     /// Why the disk can't be used, in words for people; `None` while it can, or without a folder.
@@ -304,7 +304,7 @@ impl Spool {
         };
         let ended = tokio::task::spawn_blocking(move || thread.join());
         if timeout(CLOSE_WITHIN, ended).await.is_err() {
-            tracing::warn!("the disk does not answer, the spool is left as it is");
+            warn!("the disk does not answer, the spool is left as it is");
         }
     }
 
@@ -372,5 +372,19 @@ impl Spool {
 impl Shared {
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk took too long for `ticket`: until it answers nobody waits for it any more.
+    fn hangs(&self, ticket: Ticket) {
+        let hangs = self.disk.send_if_modified(|disk| {
+            let hangs = disk.safe < ticket && disk.failure.is_none();
+            if hangs {
+                disk.failure = Some("the disk of the spool does not answer".into());
+            }
+            hangs
+        });
+        if hangs {
+            warn!("the disk of the spool does not answer, notices are sent without it");
+        }
     }
 }

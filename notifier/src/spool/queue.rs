@@ -6,7 +6,6 @@ use std::sync::Arc;
 use hostbus_wire::told::Told;
 use serde::{Deserialize, Serialize};
 
-use super::cover::without;
 use super::{Ended, Figures, Outcome, Ticket};
 use crate::notice::{Notice, Reason};
 
@@ -282,11 +281,16 @@ impl Queue {
     /// Another notifier has told this: it need not be told again.
     pub(super) fn cover(&mut self, told: &Told) -> Touched {
         let mut touched = Touched::default();
-        let covered: Vec<(u64, Notice)> = self
-            .waiting
-            .iter()
-            .filter_map(|(id, waiting)| Some((*id, without(&waiting.notice, told)?)))
-            .collect();
+        let mut covered = Vec::new();
+        for (id, waiting) in &self.waiting {
+            let mut lines = waiting.notice.lines.iter();
+            if lines.any(|line| line.key == told.alert) {
+                let mut rest = Notice::clone(&waiting.notice);
+                if rest.cover(told) {
+                    covered.push((*id, rest));
+                }
+            }
+        }
         for (id, rest) in covered {
             if let Some((sent, later)) = &mut self.under_way
                 && *sent == id
