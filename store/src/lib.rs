@@ -61,6 +61,7 @@ pub mod tier;
 mod late;
 mod latest;
 mod minute;
+mod names;
 mod pipe;
 mod resp;
 mod streams;
