@@ -297,12 +297,12 @@ impl Intake {
         if std::mem::replace(&mut node.told_excess, true) {
             return;
         }
-        warn!(node = %path, "a node has too many series; rows of those beyond the limit are refused");
+        warn!(node = %path, "a node has too many series, or instances in one; rows beyond the limit are refused");
         let event = Event {
             ts: clock::unix_ms(),
             kind: "too-many-series".to_owned(),
             severity: Severity::Warning,
-            message: "more series than the ingester takes of one node; the rest is not stored"
+            message: "more series than the ingester takes of one node, or more sensors, fans or voltages; the rest is not stored"
                 .to_owned(),
             details: [].into(),
         };

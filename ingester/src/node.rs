@@ -29,7 +29,7 @@ pub struct Node {
     pub standing: Standing,
     /// The newest sample that was refused though nothing was wrong with it, to be asked for.
     pub missed: Option<Mark>,
-    /// It was told that it has too many series.
+    /// It was told that it has too many series, or instances in one.
     pub told_excess: bool,
     /// When something last came of it.
     pub heard_at: Instant,

@@ -35,7 +35,7 @@ pub enum Feedback {
     Back,
     /// Redis holds less of this node than it once said.
     Broken(Arc<NodePath>),
-    /// This node has more series than it may.
+    /// This node has more series, or more instances in one, than it may.
     Excess(Arc<NodePath>),
 }
 

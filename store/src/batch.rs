@@ -41,7 +41,7 @@ pub struct Outcome {
     pub refused_rows: u64,
     /// Why it refused the last of them.
     pub refusal: Option<String>,
-    /// Rows of series beyond the limit of their node.
+    /// Rows of series beyond the limit of their node, and of more instances than a series may have.
     pub excess_rows: u64,
     /// Nodes that have such rows.
     pub excess_nodes: Vec<Arc<NodePath>>,

@@ -63,6 +63,7 @@ pub mod tier;
 mod late;
 mod latest;
 mod minute;
+mod names;
 mod pipe;
 mod resp;
 mod streams;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use hostbus_wire::sample::{CORES, all_fields};
+use hostbus_wire::sample::{CORES, all_fields, shared_field};
 use hostbus_wire::{Series, Value};
 
+use crate::names::Names;
 use crate::rollup::{Bucket, Fields, ROWS};
 use crate::streams::Fields as KnownFields;
 use crate::tier::Tier;
@@ -41,8 +42,15 @@ impl Minute {
         closes.then_some(&self.bucket)
     }
 
-    /// Takes the row of `series` at `at_ms`, sent in the batch number `batch`.
-    pub(crate) fn take(&mut self, series: &Series<'_>, at_ms: u64, batch: u64) {
+    /// Takes the row of `series` at `at_ms`, sent in the batch number `batch`. Where its fields are instances,
+    /// they stand in the bucket at their places in `names`.
+    pub(crate) fn take(
+        &mut self,
+        series: &Series<'_>,
+        names: Option<&Names>,
+        at_ms: u64,
+        batch: u64,
+    ) {
         if series.width() > MOST_CORES {
             return self.forget();
         }
@@ -63,9 +71,23 @@ impl Minute {
                 }
             }
         }
-        if self.whole {
-            self.add(series);
+        match names {
+            _ if !self.whole => {}
+            Some(names) => self.add_instances(series, names.places()),
+            None => self.add(series),
         }
+    }
+
+    fn add_instances(&mut self, series: &Series<'_>, places: &[usize]) {
+        let width = places.iter().max().map_or(0, |last| last + 1);
+        let mut values = vec![None; width];
+        let mut place = places.iter();
+        series.for_each_field(|_, value| {
+            if let Some(place) = place.next() {
+                values[*place] = value.map(Value::as_f64);
+            }
+        });
+        self.bucket.add(values);
     }
 
     fn add(&mut self, series: &Series<'_>) {
@@ -117,12 +139,14 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Those of a section's series; `None` when its minutes are not summed up here.
+    /// Those of a section's series; `None` of one whose fields are instances.
     pub(crate) fn of(section: &str) -> Option<&'static Self> {
         static ALL: LazyLock<HashMap<&str, Columns>> = LazyLock::new(|| {
             let mut sections: HashMap<&str, Vec<&str>> = HashMap::new();
             for (section, field) in all_fields() {
-                sections.entry(section).or_default().push(field.name);
+                if shared_field(section).is_none() {
+                    sections.entry(section).or_default().push(field.name);
+                }
             }
             let cores: Vec<String> = (0..MOST_CORES).map(|core| core.to_string()).collect();
             sections.insert(CORES, cores.iter().map(String::as_str).collect());
@@ -205,7 +229,7 @@ mod tests {
                 }
                 told = Some(text);
             }
-            minute.take(&series, at_ms, batch);
+            minute.take(&series, None, at_ms, batch);
         });
         told
     }
@@ -288,7 +312,7 @@ mod tests {
                 if series.section() == CORES {
                     let at_ms = START + 1_000 * second;
                     assert_eq!(minute.closed_by(at_ms).is_some(), told, "{second}");
-                    minute.take(&series, at_ms, second);
+                    minute.take(&series, None, at_ms, second);
                 }
             });
         }

@@ -8,7 +8,7 @@
 //! the row            n            how many rows as they came it was made from
 //! ```
 //! A value that was unknown in all rows is unknown in theirs. What is no field of the contract is a
-//! gauge, and so is a single core.
+//! gauge. Instances that are fields of one series, as single cores are, share the field that describes them.
 //!
 //! The same rows in the order of time give the same bits, whether they are added as they come or
 //! are read back later. Averages of the contract's fields are rounded: to whole numbers where the
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use hostbus_wire::number::round;
-use hostbus_wire::sample::{CORE_FIELD, CORES, Custom, all_fields};
+use hostbus_wire::sample::{Custom, all_fields, shared_field};
 use hostbus_wire::{Field, FieldKind, Unit};
 
 /// The field of a rolled-up row that tells how many rows as they came it was made from.
@@ -132,10 +132,7 @@ fn field(section: &str, name: &str) -> Option<&'static Field> {
             .map(|(section, field)| ((section, field.name), field))
             .collect()
     });
-    if section == CORES {
-        return Some(&CORE_FIELD);
-    }
-    KNOWN.get(&(section, name)).copied()
+    shared_field(section).or_else(|| KNOWN.get(&(section, name)).copied())
 }
 
 /// To how many decimals the average of a field is rounded. Nobody knows how small somebody's own
@@ -424,6 +421,8 @@ mod tests {
         };
         assert_eq!(third("cpu", "usage_percent"), Some(0.3333));
         assert_eq!(third("cores", "17"), Some(0.3333));
+        assert_eq!(third("sensors", "nvme/composite"), Some(0.333));
+        assert_eq!(third("fans", "%6E"), Some(0.33));
         assert_eq!(third("disk:sda", "read_bytes_per_second"), Some(0.0));
         assert_eq!(third("custom:x", "value"), Some(1.0 / 3.0));
         assert_eq!(third("filesystem:a:b", "own"), Some(1.0 / 3.0));

@@ -8,6 +8,7 @@ use hostbus_wire::{Series, Value};
 use crate::keys::NodeKeys;
 use crate::mark::Mark;
 use crate::minute::Minute;
+use crate::names::{Learnt, Names};
 use crate::resp::write_argument;
 
 /// Every how many rows a stream is trimmed. Trimming with each row costs Redis twice the time.
@@ -41,7 +42,11 @@ struct Stream {
     /// The stream's key, as it stands in a command.
     raw: Box<[u8]>,
     fields: Fields,
+    /// Of a series whose fields are instances.
+    names: Option<Box<Names>>,
     minute: Minute,
+    /// This process sent a row there.
+    has_rows: bool,
     rows_to_trim: u8,
     /// When the last row went there.
     used_ms: u64,
@@ -58,6 +63,8 @@ pub(crate) struct Slot<'n> {
     pub(crate) fields: Fields,
     /// How many of them are known now.
     pub(crate) points: u32,
+    /// The names of the fields, of a series whose fields are instances.
+    pub(crate) names: Option<&'n Names>,
     /// The minute that the row belongs to.
     pub(crate) minute: &'n mut Minute,
     /// This row also sets the stream's expiry, and puts its name among the node's series. The first
@@ -69,7 +76,8 @@ pub(crate) struct Slot<'n> {
 }
 
 /// The fields of a series that were ever known, by their place in the contract. Only those have room
-/// in a row: a field that a host does not have costs nothing. Beyond the 64th all have.
+/// in a row: a field that a host does not have costs nothing. Beyond the 64th all have, and of instances
+/// all do once one of them was known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Fields {
     known: u64,
@@ -86,8 +94,12 @@ impl Fields {
             }
             place += 1;
         });
+        let points = known.count_ones() + beyond;
+        if series.has_instances() && points > 0 {
+            known = u64::MAX;
+        }
         self.known |= known;
-        known.count_ones() + beyond
+        points
     }
 
     /// Tells whether the field at this place has room in a row.
@@ -132,8 +144,9 @@ impl NodeStreams {
         }
     }
 
-    /// The slot of the next row of `series`; `None` when the node has as many series as it may.
-    /// Series without a row since `cutoff_ms` are forgotten for new ones: theirs are gone by now.
+    /// The slot of the next row of `series`; `None` when the node has as many series as it may, or the
+    /// series as many instances. Those without a row since `cutoff_ms` are forgotten for new ones: theirs
+    /// are gone by now.
     pub(crate) fn next(
         &mut self,
         series: &Series<'_>,
@@ -141,16 +154,29 @@ impl NodeStreams {
         now_ms: u64,
         cutoff_ms: u64,
     ) -> Option<Slot<'_>> {
-        let (place, first) = match self.find(series) {
-            Some(place) => (place, false),
-            None => (self.insert(&series.name(), most, now_ms, cutoff_ms)?, true),
+        let place = match self.find(series) {
+            Some(place) => place,
+            None => self.insert(&series.name(), most, now_ms, cutoff_ms)?,
         };
         self.cursor = place + 1;
         let stream = self.streams.get_mut(place)?;
         stream.used_ms = now_ms;
+        if series.has_instances() {
+            let names = stream.names.get_or_insert_default();
+            let learnt = names.learn(series, now_ms, cutoff_ms);
+            if learnt != Learnt::All {
+                stream.minute.forget();
+            }
+            if learnt == Learnt::TooMany {
+                return None;
+            }
+        }
         let points = stream.fields.learn(series);
+        // Of what was never known there is no row.
+        let first = !stream.has_rows && stream.fields != Fields::default();
+        stream.has_rows |= first;
         let mut due = false;
-        if !first {
+        if !first && stream.has_rows {
             stream.rows_to_trim -= 1;
             due = stream.rows_to_trim == 0;
             if due {
@@ -161,6 +187,7 @@ impl NodeStreams {
             name: &stream.name,
             raw: &stream.raw,
             fields: stream.fields,
+            names: stream.names.as_deref(),
             points,
             minute: &mut stream.minute,
             tend: first || due,
@@ -205,7 +232,9 @@ impl NodeStreams {
             name: name.into(),
             raw: raw.into(),
             fields: Fields::default(),
+            names: None,
             minute: Minute::default(),
+            has_rows: false,
             rows_to_trim: TRIM_EVERY - stagger,
             used_ms: now_ms,
         });

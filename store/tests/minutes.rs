@@ -8,7 +8,7 @@ use fixture::{Fixture, at, entries, entry, fixture, mark, node};
 use hostbus_store::rollup::{Bucket, Fields};
 use hostbus_store::{Entry, Kept, Step, Tier};
 use hostbus_wire::NodePath;
-use hostbus_wire::sample::{Cpu, Network};
+use hostbus_wire::sample::{Cpu, Network, Sensor};
 
 /// The rows of a stream as they stand in Redis, by their id in milliseconds: field -> text.
 #[expect(clippy::unwrap_used, reason = "what is not there fails the test")]
@@ -96,6 +96,26 @@ fn rich(node: &std::sync::Arc<NodePath>, seq: u64) -> Entry {
     network.speed_bits_per_second = Some(1_000_000_000 + seq);
     entry.sample.cpu = Some(cpu);
     entry.sample.networks = vec![network];
+    // One comes, one goes, one is called as a column is, and their order changes.
+    let mut sensors = vec![
+        ("n", Some(number / 7.0)),
+        ("cpu", Some(40.0 + number % 3.0)),
+        ("late", Some(number)),
+        ("cpu_min", (seq % 20 > 5).then_some(number)),
+    ];
+    if seq.is_multiple_of(4) {
+        sensors.reverse();
+    }
+    sensors.retain(|(name, _)| match *name {
+        "late" => seq > 33,
+        "n" => seq < 71,
+        _ => true,
+    });
+    let sensors = sensors.into_iter().map(|(name, celsius)| Sensor {
+        celsius,
+        ..Sensor::new(name.parse().unwrap())
+    });
+    entry.sample.sensors = sensors.collect();
     entry
 }
 
@@ -107,7 +127,14 @@ async fn the_minutes_in_redis_are_those_that_the_rows_give() {
     for seq in 1..=100 {
         appender.write(&[rich(&a, seq)], at(seq)).await.unwrap();
     }
-    for series in ["cpu", "cores", "memory", "network:eth0", "filesystem:/"] {
+    for series in [
+        "cpu",
+        "cores",
+        "memory",
+        "network:eth0",
+        "filesystem:/",
+        "sensors",
+    ] {
         let mut expected = summed(&fixture, &a, series).await;
         // Of the first minute the writer can't know that it saw all; the last is still open.
         expected.pop_first();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fixture::{at, entries, entry, fixture, kill, mark, node, numbers, sample, write};
 use hostbus_store::Entry;
-use hostbus_wire::NodePath;
-use hostbus_wire::sample::Cpu;
+use hostbus_wire::sample::{Cpu, Sensor};
+use hostbus_wire::{NodePath, Sample};
 
 /// The fields and values of each row of a stream, as they stand in Redis.
 #[expect(clippy::unwrap_used, reason = "what is not there fails the test")]
@@ -94,6 +94,118 @@ async fn a_row_written_again_by_one_who_knows_fewer_fields_is_the_same_row() {
         .unwrap();
     let loads: Vec<_> = range.points("load1").map(|point| point.value).collect();
     assert_eq!(loads, [None, Some(3.0), Some(2.0), Some(4.0)]);
+}
+
+/// The entry of a sample with these sensors alone.
+#[expect(clippy::unwrap_used, reason = "a fixed name is well formed")]
+fn sensors(node: &Arc<NodePath>, seq: u64, sensors: &[(&str, Option<f64>)]) -> Entry {
+    let mut entry = entry(node, seq);
+    let sensors = sensors.iter().map(|(name, celsius)| Sensor {
+        celsius: *celsius,
+        ..Sensor::new(name.parse().unwrap())
+    });
+    entry.sample = Sample {
+        sensors: sensors.collect(),
+        ..Sample::default()
+    };
+    entry
+}
+
+#[tokio::test]
+async fn sensors_are_fields_of_one_row_and_come_and_go() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let samples = [
+        // Nothing is known of it yet.
+        sensors(&a, 1, &[("cpu/0", None)]),
+        sensors(&a, 2, &[("cpu/0", Some(40.5)), ("nvme/composite", None)]),
+        sensors(&a, 3, &[("cpu/0", None), ("nvme/composite", Some(30.0))]),
+        sensors(&a, 4, &[("my disk", Some(-1.0)), ("nvme/composite", None)]),
+        sensors(&a, 5, &[("cpu/0", Some(41.0))]),
+        // Too late for the stream.
+        Entry {
+            at_ms: at(4) - 1,
+            ..sensors(&a, 6, &[("my disk", Some(7.0)), ("cpu/0", Some(42.0))])
+        },
+    ];
+    let mut appender = fixture.appender();
+    let outcome = appender.write(&samples, at(6)).await.unwrap();
+    assert_eq!((outcome.rows, outcome.late_rows, outcome.points), (5, 1, 6));
+    let expected = [
+        "cpu/0 40.5 nvme/composite nan",
+        "cpu/0 nan nvme/composite 30",
+        "my%20disk -1 nvme/composite nan",
+        "cpu/0 41",
+    ];
+    assert_eq!(stream(&fixture, "hb:{home.a}:raw:sensors"), expected);
+    let reader = fixture.reader();
+    assert_eq!(reader.series(&a).await.unwrap(), ["sensors"]);
+    let range = reader.range(&a, "sensors", 0, u64::MAX, 9).await.unwrap();
+    assert_eq!((range.rows.len(), range.malformed), (5, 0));
+    let values = |field: &str| -> Vec<_> { range.points(field).map(|point| point.value).collect() };
+    assert_eq!(
+        values("cpu/0"),
+        [Some(40.5), None, Some(42.0), None, Some(41.0)]
+    );
+    assert_eq!(
+        values("my%20disk"),
+        [None, None, Some(7.0), Some(-1.0), None]
+    );
+    assert_eq!(
+        values("nvme/composite"),
+        [None, Some(30.0), None, None, None]
+    );
+}
+
+#[tokio::test]
+async fn more_sensors_than_a_host_has_are_refused_and_nothing_else_is() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let mut appender = fixture.appender();
+    for seq in 1..=6 {
+        let names: Vec<String> = (0..100).map(|number| format!("{seq}-{number}")).collect();
+        let values: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), Some(1.0)))
+            .collect();
+        let mut entry = entry(&a, seq);
+        entry.sample.sensors = sensors(&a, seq, &values).sample.sensors;
+        let outcome = appender.write(&[entry], at(seq)).await.unwrap();
+        let refused = u64::from(seq == 6);
+        assert_eq!(
+            (outcome.samples, outcome.excess_rows),
+            (1, refused),
+            "{seq}"
+        );
+        assert_eq!(outcome.excess_nodes.len() as u64, refused);
+    }
+    assert_eq!(stream(&fixture, "hb:{home.a}:raw:sensors").len(), 5);
+    assert_eq!(stream(&fixture, "hb:{home.a}:raw:cpu").len(), 6);
+}
+
+#[tokio::test]
+async fn a_sensor_of_its_own_from_before_reads_as_it_stands() {
+    let fixture = fixture().await;
+    let a = node("a");
+    let mut redis = fixture.redis();
+    for (key, row) in [
+        ("raw", "celsius 40.5"),
+        ("1m", "celsius 40 celsius_min 39 n 6"),
+    ] {
+        redis::cmd("XADD")
+            .arg(format!("hb:{{home.a}}:{key}:sensor:cpu/0"))
+            .arg(at(1))
+            .arg(row.split(' ').collect::<Vec<_>>())
+            .exec(&mut redis)
+            .unwrap();
+    }
+    let reader = fixture.reader();
+    let range = reader
+        .range(&a, "sensor:cpu/0", 0, u64::MAX, 9)
+        .await
+        .unwrap();
+    let values: Vec<_> = range.points("celsius").map(|point| point.value).collect();
+    assert_eq!(values, [Some(40.5)]);
 }
 
 #[tokio::test]

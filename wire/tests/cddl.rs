@@ -17,11 +17,11 @@ use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::info::{DiskInfo, Info, InterfaceInfo, MemoryModule};
 use hostbus_wire::sample::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
-    Voltage, all_fields,
+    Voltage,
 };
 use hostbus_wire::silence::{Acknowledgement, Silence, Weekly};
 use hostbus_wire::told::{Lease, Told};
-use hostbus_wire::{Name, Sample, Scalar, encode};
+use hostbus_wire::{Field, Name, Sample, Scalar, encode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,20 +37,18 @@ fn name(text: &str) -> Name {
 }
 
 /// A section with each of its fields known, made from its own table of fields.
-fn full<T: serde::de::DeserializeOwned>(series: &str, labels: Value) -> T {
+fn full<T: serde::de::DeserializeOwned>(fields: &[Field], labels: Value) -> T {
     let mut section = labels;
-    for (of, field) in all_fields() {
-        if of == series {
-            section[field.name] = json!(7);
-        }
+    for field in fields {
+        section[field.name] = json!(7);
     }
     serde_json::from_value(section).unwrap()
 }
 
 fn full_sample() -> Sample {
-    let mut cpu: Cpu = full("cpu", json!({}));
+    let mut cpu: Cpu = full(Cpu::FIELDS, json!({}));
     cpu.cores = vec![1.5, 99.99];
-    let disk: Disk = full("disk", json!({"name": "vda"}));
+    let disk: Disk = full(Disk::FIELDS, json!({"name": "vda"}));
     Sample {
         ts: Some(1),
         boot: Some(1),
@@ -58,23 +56,26 @@ fn full_sample() -> Sample {
         first: Some(1),
         interval_ms: Some(10_000),
         cpu: Some(cpu),
-        memory: Some(full::<Memory>("memory", json!({}))),
-        pressure: Some(full::<Pressure>("pressure", json!({}))),
+        memory: Some(full::<Memory>(Memory::FIELDS, json!({}))),
+        pressure: Some(full::<Pressure>(Pressure::FIELDS, json!({}))),
         filesystems: vec![full::<Filesystem>(
-            "filesystem",
+            Filesystem::FIELDS,
             json!({"name": "/", "device": "/dev/vda", "kind": "ext4"}),
         )],
         disks: vec![disk, Disk::new(name("vdb"))],
-        networks: vec![full::<Network>("network", json!({"name": "eth0"}))],
-        gpus: vec![full::<Gpu>("gpu", json!({"name": "0", "model": "A100"}))],
-        sensors: vec![full::<Sensor>("sensor", json!({"name": "coretemp"}))],
-        fans: vec![full::<Fan>("fan", json!({"name": "cpu-fan"}))],
-        voltages: vec![full::<Voltage>("voltage", json!({"name": "vcore"}))],
+        networks: vec![full::<Network>(Network::FIELDS, json!({"name": "eth0"}))],
+        gpus: vec![full::<Gpu>(
+            Gpu::FIELDS,
+            json!({"name": "0", "model": "A100"}),
+        )],
+        sensors: vec![full::<Sensor>(Sensor::FIELDS, json!({"name": "coretemp"}))],
+        fans: vec![full::<Fan>(Fan::FIELDS, json!({"name": "cpu-fan"}))],
+        voltages: vec![full::<Voltage>(Voltage::FIELDS, json!({"name": "vcore"}))],
         power_supplies: vec![full::<PowerSupply>(
-            "power_supply",
+            PowerSupply::FIELDS,
             json!({"name": "BAT0", "kind": "battery"}),
         )],
-        custom: vec![full::<Custom>("custom", json!({"name": "x"}))],
+        custom: vec![full::<Custom>(Custom::FIELDS, json!({"name": "x"}))],
         ..Sample::default()
     }
 }

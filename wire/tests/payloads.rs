@@ -2,9 +2,10 @@
 //! other ages, and every sample that can be.
 
 use hostbus_wire::sample::{
-    Cpu, Custom, Disk, Filesystem, Gpu, MAX_POINTS, Memory, Network, SampleError, Sensor,
+    Cpu, Custom, Disk, Fan, Filesystem, Gpu, MAX_POINTS, Memory, Network, SampleError, Sensor,
+    all_fields, shared_field,
 };
-use hostbus_wire::{DecodeError, Sample, codec, decode, encode};
+use hostbus_wire::{DecodeError, Sample, Unit, codec, decode, encode};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -210,6 +211,58 @@ fn rows_have_a_constant_field_set_and_name_their_series() {
         ]
     );
     assert_eq!(sample.points(), 5);
+}
+
+#[test]
+fn sensors_fans_and_voltages_have_a_row_each_with_a_field_an_instance() {
+    let mut fan = Fan::new(name("n"));
+    fan.rpm = Some(900);
+    let sample = Sample {
+        sensors: vec![
+            Sensor {
+                celsius: Some(45.5),
+                ..Sensor::new(name("coretemp/package 0"))
+            },
+            Sensor::new(name("nvme/composite")),
+        ],
+        fans: vec![fan],
+        ..Sample::default()
+    };
+    let mut seen = Vec::new();
+    sample.for_each_series(|series| {
+        assert!(series.has_instances());
+        series.for_each_field(|field, value| {
+            let value = value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+            seen.push(format!("{} {field} {value}", series.name()));
+        });
+        seen.push(format!("{} of {}", series.points(), series.width()));
+    });
+    let expected = [
+        "sensors coretemp/package%200 45.5",
+        "sensors nvme/composite ?",
+        "1 of 2",
+        "fans %6E 900",
+        "1 of 1",
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(sample.points(), 2);
+}
+
+#[test]
+fn what_instances_share_stands_once_among_all_fields() {
+    let fields = all_fields();
+    for (section, name, unit) in [
+        ("cores", "<core>", Unit::Percent),
+        ("sensors", "<sensor>", Unit::Celsius),
+        ("fans", "<fan>", Unit::PerMinute),
+        ("voltages", "<voltage>", Unit::Volts),
+    ] {
+        let shared = shared_field(section).unwrap();
+        assert_eq!((shared.name, shared.unit), (name, unit));
+        let of_section = fields.iter().filter(|(of, _)| *of == section);
+        assert_eq!(of_section.collect::<Vec<_>>(), [&(section, shared)]);
+    }
+    assert_eq!(shared_field("cpu"), None);
 }
 
 prop_compose! {

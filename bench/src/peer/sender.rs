@@ -149,7 +149,11 @@ impl Metrics {
                 let series_name = series.name().replacen(':', "-", 1).replace('/', "_");
                 series.for_each_field(|field, value| {
                     let Some(value) = value else { return };
-                    if number == 0 {
+                    if number == 0 && series.has_instances() {
+                        // collectd knows no series of several instances.
+                        let instance = field.replace('/', "_");
+                        names.push(format!("{series_name}-{instance}/gauge-value"));
+                    } else if number == 0 {
                         names.push(format!("{series_name}/gauge-{field}"));
                     }
                     row.push(value.to_string());

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use hostbus_store::{Line, NodeSummary, Reader, Tier};
 use hostbus_wire::NodePath;
+use hostbus_wire::sample::shared_field;
 
 /// What stands for all nodes.
 pub(super) const ALL: &str = "*";
@@ -108,7 +109,10 @@ pub(super) async fn choose(
             continue;
         };
         let fields = reader.series_fields(&node, series).await?;
+        // An instance that is gone may have a past.
+        let comes_and_goes = shared_field(series).is_some();
         if let Some(field) = field
+            && !comes_and_goes
             && !fields.is_empty()
             && !fields.iter().any(|known| known == field)
         {
@@ -148,14 +152,18 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// Series and field of `cpu.usage_percent`, `filesystem:/mnt/a.b` or `filesystem:/.used_percent`.
+/// Series and field of `cpu.usage_percent`, `filesystem:/mnt/a.b`, `filesystem:/.used_percent` or
+/// `sensors.in0.5v`.
 fn split<'w>(wanted: &'w str, known: &[String]) -> Option<(&'w str, Option<&'w str>)> {
     let is_known = |series: &str| known.iter().any(|name| name == series);
     if is_known(wanted) {
         return Some((wanted, None));
     }
-    let (series, field) = wanted.rsplit_once('.')?;
-    is_known(series).then_some((series, Some(field)))
+    let mut dots = wanted.rmatch_indices('.');
+    dots.find_map(|(dot, _)| {
+        let (series, field) = (&wanted[..dot], &wanted[dot + 1..]);
+        is_known(series).then_some((series, Some(field)))
+    })
 }
 
 #[cfg(test)]
@@ -163,8 +171,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_what_follows_the_last_dot_of_a_known_series() {
-        let known: Vec<String> = ["cpu", "filesystem:/", "filesystem:/mnt/a.b"]
+    fn a_field_is_what_follows_the_dot_behind_the_longest_known_series() {
+        let known: Vec<String> = ["cpu", "filesystem:/", "filesystem:/mnt/a.b", "sensors"]
             .map(str::to_owned)
             .into();
         let check = |wanted: &str, expected: Option<(&str, Option<&str>)>| {
@@ -180,6 +188,10 @@ mod tests {
         check(
             "filesystem:/mnt/a.b.used_bytes",
             Some(("filesystem:/mnt/a.b", Some("used_bytes"))),
+        );
+        check(
+            "sensors.nct6798/in0.5v",
+            Some(("sensors", Some("nct6798/in0.5v"))),
         );
         check("gpu", None);
         check("gpu:0.x", None);

@@ -1,8 +1,9 @@
 //! The rows of samples and of closed minutes, on their way to their streams.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use hostbus_wire::{Decimal, Value};
+use hostbus_wire::{Decimal, Series, Value};
 
 use super::{Appender, expiry_seconds};
 use crate::batch::{Entry, Outcome};
@@ -14,7 +15,9 @@ use crate::late::{self, Refusal};
 use crate::minute::Columns;
 use crate::pipe::Refused;
 use crate::resp::{Commands, write_argument};
+use crate::rollup::Bucket;
 use crate::row::UNKNOWN;
+use crate::streams::Slot;
 use crate::tier::Tier;
 
 /// How many bytes of commands go to Redis at once: enough to cost little each, few enough that
@@ -131,13 +134,12 @@ impl Appender {
             let (Some(batch), Some(kept)) = (batch, minutes) else {
                 return slot.minute.forget();
             };
-            if let Some(bucket) = slot.minute.closed_by(entry.at_ms)
-                && bucket.start_ms() >= kept.cutoff_ms(now_ms)
-                && let Some(columns) = Columns::of(series.section())
-            {
+            let closed = slot.minute.closed_by(entry.at_ms);
+            let closed = closed.filter(|bucket| bucket.start_ms() >= kept.cutoff_ms(now_ms));
+            let row = closed.map(|bucket| (bucket.start_ms(), minute_row(&slot, &series, bucket)));
+            if let Some((start_ms, row)) = row.filter(|(_, row)| !row.is_empty()) {
                 let mut stream = Vec::new();
                 write_argument(&mut stream, keys.rows(Tier::Minute, slot.name).as_bytes());
-                let row: Vec<_> = columns.row(bucket, slot.fields).collect();
                 let tend = slot.minute.is_to_tend();
                 commands.begin(if tend { 6 } else { 3 } + 2 * row.len());
                 commands.ready(b"$4\r\nXADD\r\n");
@@ -145,7 +147,7 @@ impl Appender {
                 if tend {
                     trim(commands, kept.cutoff_ms(now_ms));
                 }
-                commands.number(bucket.start_ms());
+                commands.number(start_ms);
                 for (column, value) in row {
                     commands.argument(column.as_bytes());
                     let text = value.map_or(UNKNOWN, |value| decimal.text(Value::Float(value)));
@@ -158,7 +160,7 @@ impl Appender {
                 }
                 slot.minute.told();
             }
-            slot.minute.take(&series, entry.at_ms, batch);
+            slot.minute.take(&series, slot.names, entry.at_ms, batch);
         });
     }
 
@@ -215,6 +217,23 @@ impl Appender {
         self.rows.clear();
         Ok(())
     }
+}
+
+/// The columns of the row of a closed minute with their values.
+fn minute_row(
+    slot: &Slot<'_>,
+    series: &Series<'_>,
+    bucket: &Bucket,
+) -> Vec<(Cow<'static, str>, Option<f64>)> {
+    if let Some(names) = slot.names {
+        let columns = names.columns(series.section(), bucket).into_iter();
+        return columns.map(|(name, value)| (name.into(), value)).collect();
+    }
+    let columns = Columns::of(series.section()).into_iter();
+    columns
+        .flat_map(|columns| columns.row(bucket, slot.fields))
+        .map(|(name, value)| (name.into(), value))
+        .collect()
 }
 
 /// Adds the arguments that have an XADD trim its stream.

@@ -24,7 +24,7 @@ pub enum SampleError {
         points: usize,
     },
     /// An instance stands twice in its section.
-    #[error("the {section} `{name}` stands there twice")]
+    #[error("`{name}` stands twice in the section {section}")]
     Duplicate {
         /// The section's series name.
         section: &'static str,

@@ -7,8 +7,9 @@
 //!  "voltages": [...], "power_supplies": [...], "custom": [...]}
 //! ```
 //! The node stands in the topic only. Instances stand in lists, their names are values. Each
-//! section or instance becomes one series: `cpu`, `filesystem:/`, `gpu:0`; the list of cores
-//! becomes the series `cores` with a field a core.
+//! section or instance becomes one series: `cpu`, `filesystem:/`, `gpu:0`. Cores, sensors, fans and
+//! voltages have one value each: each of these lists becomes one series, `cores`, `sensors`, with a field
+//! an instance.
 //!
 //! [`sections`] has the fields, [`series`] the rows, [`error`] what makes a sample unusable.
 
@@ -29,7 +30,7 @@ pub use sections::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
     Voltage,
 };
-pub use series::{CORE_FIELD, CORES, Series, all_fields};
+pub use series::{CORES, Series, all_fields, shared_field};
 
 /// The version this code writes. A reader refuses a higher one.
 pub const VERSION: u32 = 1;
@@ -296,6 +297,13 @@ impl Sample {
                 }
             };
         }
+        macro_rules! together {
+            ($list:expr, $Section:ident) => {
+                if !$list.is_empty() {
+                    visit(Series::instances($Section::SERIES, $list));
+                }
+            };
+        }
         whole!(&self.cpu, Cpu);
         if let Some(cpu) = self.cpu.as_ref().filter(|cpu| !cpu.cores.is_empty()) {
             visit(Series::cores(&cpu.cores));
@@ -306,9 +314,9 @@ impl Sample {
         instances!(&self.disks, Disk);
         instances!(&self.networks, Network);
         instances!(&self.gpus, Gpu);
-        instances!(&self.sensors, Sensor);
-        instances!(&self.fans, Fan);
-        instances!(&self.voltages, Voltage);
+        together!(&self.sensors, Sensor);
+        together!(&self.fans, Fan);
+        together!(&self.voltages, Voltage);
         instances!(&self.power_supplies, PowerSupply);
         instances!(&self.custom, Custom);
     }

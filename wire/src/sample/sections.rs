@@ -173,7 +173,7 @@ section! {
 
 section! {
     /// One temperature sensor.
-    pub struct Sensor as "sensor" {
+    pub struct Sensor as "sensors" {
         labels {
             /// Chip and label, `coretemp/package-id-0`.
             name: Name,
@@ -186,7 +186,7 @@ section! {
 
 section! {
     /// One fan.
-    pub struct Fan as "fan" {
+    pub struct Fan as "fans" {
         labels {
             /// Chip and label, `nct6775/cpu-fan`.
             name: Name,
@@ -199,7 +199,7 @@ section! {
 
 section! {
     /// One voltage.
-    pub struct Voltage as "voltage" {
+    pub struct Voltage as "voltages" {
         labels {
             /// Chip and label, `nct6775/vcore`.
             name: Name,
