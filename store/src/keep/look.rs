@@ -4,6 +4,7 @@ use redis::{Cmd, Value};
 
 use super::Progress;
 use super::rows::{entry_id, member_ms, parse_id};
+use super::since::{RETENTION, Since};
 use super::visit::{Halt, Visit, list};
 use crate::row::{bytes, items, text};
 use crate::tier::Tier;
@@ -20,8 +21,10 @@ const MAX_BLOCKS: i64 = 200_000;
 /// What there is of a series.
 #[derive(Debug, Default)]
 pub(super) struct Look {
+    /// Under which settings the node was kept.
+    pub(super) since: Since,
     /// Up to where each tier is complete, as it stands in Redis.
-    pub(super) checked_text: String,
+    pub(super) noted_text: String,
     checked: [u64; 4],
     /// The time of the newest row as it came.
     pub(super) top_ms: u64,
@@ -57,6 +60,11 @@ impl Look {
     pub(super) fn checked_ms(&self, tier: Tier) -> u64 {
         self.checked[tier as usize]
     }
+
+    /// The same as it is to stand in Redis.
+    pub(super) fn checked_text(&self) -> String {
+        checked_text(self.checked)
+    }
 }
 
 impl Visit<'_> {
@@ -77,9 +85,10 @@ impl Visit<'_> {
         };
         let mut queries: Vec<Cmd> = Vec::with_capacity(3 + 16);
         queries.push(
-            redis::cmd("HGET")
+            redis::cmd("HMGET")
                 .arg(self.keys.kept())
                 .arg(self.series)
+                .arg(RETENTION)
                 .clone(),
         );
         let last = redis::cmd("XREVRANGE")
@@ -128,8 +137,11 @@ impl Visit<'_> {
             late: late_rows(&replies[2]),
             ..Look::default()
         };
-        look.checked_text = text(&replies[0]).unwrap_or_default().to_owned();
-        for (tier, number) in Tier::ROLLUPS.into_iter().zip(look.checked_text.split(' ')) {
+        if let [checked, retention] = list(&replies[0]) {
+            look.noted_text = text(checked).unwrap_or_default().to_owned();
+            look.since = Since::parse(text(retention).unwrap_or_default());
+        }
+        for (tier, number) in Tier::ROLLUPS.into_iter().zip(look.noted_text.split(' ')) {
             let checked_ms = number.parse().unwrap_or(0);
             // A tier that was switched on begins with the oldest row.
             look.checked[tier as usize] = if self.kept(tier).seconds > 0 {
@@ -232,6 +244,12 @@ impl Visit<'_> {
         }
         Ok(tiers)
     }
+}
+
+/// Up to where the tiers are complete, as it stands in Redis.
+pub(super) fn checked_text(checked: [u64; 4]) -> String {
+    let [_, minute, ten_minutes, hour] = checked;
+    format!("{minute} {ten_minutes} {hour}")
 }
 
 /// The members of the late rows that one visit takes.

@@ -5,6 +5,7 @@
 //! | `visit` | reading and changing without harm to another keeper or the writer |
 //! | `look` | what there is of a series |
 //! | `retain` | what is too old, and series of which nothing is left |
+//! | `since` | from when on a tier has its rows, where it was once kept for a shorter time |
 //! | `roll` | rolled-up rows that are missing, or that late rows change |
 //! | `sums` | which buckets are missing, and their rows: pure |
 //! | `late` | late rows put where they belong |
@@ -21,6 +22,7 @@ mod retain;
 mod rewrite;
 mod roll;
 mod rows;
+mod since;
 mod sums;
 mod visit;
 
@@ -149,6 +151,7 @@ impl Keeper {
             now_ms,
             progress: &mut progress,
             changes: &mut known.changes,
+            since_ms: [0; 4],
             begun: false,
             outrun: false,
             token: &self.token,
@@ -250,6 +253,7 @@ impl Visit<'_> {
     async fn run(&mut self) -> Result<(), Halt> {
         let first_look = self.progress.looked_ms.is_none();
         let mut look = self.look().await?;
+        self.note_retention(&look).await?;
         if self.retain(&look, first_look).await? {
             self.tended.gone = true;
             return Ok(());

@@ -47,6 +47,12 @@ impl Visit<'_> {
                 .arg(format!("({raw_cutoff_ms}"));
             commands.push(remove);
         }
+        if look.checked_text() != look.noted_text && !look.noted_text.is_empty() {
+            // Of a tier that is not kept nothing is complete, should it be kept again.
+            let mut note = redis::cmd("HSET");
+            note.arg(self.keys.kept()).arg(self.series);
+            commands.push(note.arg(look.checked_text()).clone());
+        }
         if !commands.is_empty() {
             self.make_room(&commands).await?;
         }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::look::Look;
+use super::look::{Look, checked_text};
 use super::rewrite::Edit;
 use super::rows::{Found, entry_id, named, replace_rows};
 use super::sums::{Cascade, Made, gaps, join};
@@ -90,7 +90,7 @@ impl Visit<'_> {
         let sources = Tier::ALL.into_iter().filter(|finer| *finer < tier);
         let oldest = sources
             .filter(|finer| self.kept(*finer).seconds > 0)
-            .map(|finer| self.kept(finer).cutoff_ms(self.now_ms))
+            .map(|finer| self.begins_ms(finer))
             .min();
         let kept = self.kept(tier).cutoff_ms(self.now_ms);
         whole(tier, kept.max(oldest.unwrap_or(kept)))
@@ -193,7 +193,7 @@ impl Visit<'_> {
         while let Some(finer) = base.filter(|finer| *finer != Tier::Raw) {
             let kept = self.kept(finer);
             if kept.seconds > 0 {
-                let from = whole(tier, kept.cutoff_ms(self.now_ms));
+                let from = whole(tier, self.begins_ms(finer));
                 if from <= start {
                     return (finer, until);
                 }
@@ -244,9 +244,8 @@ impl Visit<'_> {
             own.append(&mut commands);
             commands = own;
         }
-        let [_, minute, ten_minutes, hour] = checked;
-        let done = format!("{minute} {ten_minutes} {hour}");
-        if commands.is_empty() && done == look.checked_text {
+        let done = checked_text(checked);
+        if commands.is_empty() && done == look.noted_text {
             return Ok(());
         }
         let mut note = redis::cmd("HSET");

@@ -53,6 +53,8 @@ pub(super) struct Visit<'k> {
     pub(super) progress: &'k mut Progress,
     /// How many changes the node had when it was read; none before the first reading.
     pub(super) changes: &'k mut Option<u64>,
+    /// Before this the rows of each tier may be gone, though its settings would keep them by now.
+    pub(super) since_ms: [u64; 4],
     /// Something was read.
     pub(super) begun: bool,
     /// Another keeper has changed something of the node: what is remembered of it may be wrong.
@@ -70,6 +72,12 @@ impl Visit<'_> {
 
     pub(super) fn kept(&self, tier: Tier) -> Kept {
         self.retention.of(tier)
+    }
+
+    /// From where on the rows of a tier are there.
+    pub(super) fn begins_ms(&self, tier: Tier) -> u64 {
+        let cutoff_ms = self.kept(tier).cutoff_ms(self.now_ms);
+        cutoff_ms.max(self.since_ms[tier as usize])
     }
 
     pub(super) fn stream(&self, tier: Tier) -> String {

@@ -1,0 +1,454 @@
+//! The real writer, keeper and reader on a real server, each beside the model.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hostbus_store::{
+    Appender, Entry, Keeper, Kept, Mark, Outcome, Reader, Retention, Step, StoreError, Tended, Tier,
+};
+use hostbus_wire::{NodePath, Sample};
+
+use crate::fixture::{Fixture, kill, node};
+use crate::model::{Series, Values};
+use crate::samples::sample;
+
+pub(crate) const MINUTE: u64 = 60_000;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
+/// A whole day, so that hours and blocks begin with it.
+const T: u64 = 1_763_596_800_000;
+
+/// Seconds, and of these as a stream, of each tier.
+type Settings = [(u64, Option<u64>); 4];
+
+/// Retentions that differ in all that matters.
+pub(crate) const SETTINGS: [Settings; 7] = [
+    [
+        (30 * 86_400, Some(3_600)),
+        (86_400, None),
+        (90 * 86_400, Some(3 * 86_400)),
+        (400 * 86_400, Some(30 * 86_400)),
+    ],
+    [
+        (10 * 86_400, Some(3_600)),
+        (10 * 86_400, Some(3_600)),
+        (60 * 86_400, Some(3_600)),
+        (400 * 86_400, Some(3_600)),
+    ],
+    [
+        (7_200, None),
+        (86_400, None),
+        (10 * 86_400, Some(86_400)),
+        (100 * 86_400, None),
+    ],
+    [
+        (86_400, Some(7_200)),
+        (0, None),
+        (20 * 86_400, Some(86_400)),
+        (200 * 86_400, Some(86_400)),
+    ],
+    [
+        (86_400, None),
+        (0, None),
+        (0, None),
+        (30 * 86_400, Some(3_600)),
+    ],
+    [
+        (3 * 86_400, Some(3_600)),
+        (3 * 86_400, None),
+        (0, None),
+        (0, None),
+    ],
+    [
+        (3_600, Some(3_600)),
+        (7_200, Some(3_600)),
+        (86_400, Some(3_600)),
+        (10 * 86_400, None),
+    ],
+];
+
+/// A node as its publisher and the model know it.
+pub(crate) struct Node {
+    pub(crate) path: Arc<NodePath>,
+    /// Its publisher numbers its samples.
+    numbered: bool,
+    seq: u64,
+    pub(crate) newest_ms: u64,
+    /// What is not committed, in order.
+    outbox: Vec<Entry>,
+    pub(crate) series: Vec<Series>,
+    /// The times of rows that came late, or beside another one.
+    pub(crate) odd_times: BTreeSet<u64>,
+}
+
+/// All of it.
+pub(crate) struct Site<'f> {
+    fixture: &'f Fixture,
+    pub(crate) nodes: Vec<Node>,
+    writer: Appender,
+    pub(crate) keeper: Keeper,
+    pub(crate) reader: Reader,
+    pub(crate) retention: Retention,
+    /// Settings under which rows were dropped since the keeper was everywhere.
+    former: Vec<Retention>,
+    pub(crate) now_ms: u64,
+    /// Before this the rows of a tier may be gone, whatever the settings say later.
+    pub(crate) gone_ms: [u64; 4],
+}
+
+impl<'f> Site<'f> {
+    /// On an empty server.
+    pub(crate) fn new(fixture: &'f Fixture) -> Self {
+        redis::cmd("FLUSHALL").exec(&mut fixture.redis()).unwrap();
+        let nodes = ["a", "b"].map(|name| Node {
+            path: node(name),
+            numbered: name == "a",
+            seq: 0,
+            newest_ms: T,
+            outbox: Vec::new(),
+            series: Vec::new(),
+            odd_times: BTreeSet::new(),
+        });
+        let retention = retention(&SETTINGS[0]);
+        let (writer, keeper, reader) = open(fixture, &retention);
+        Self {
+            fixture,
+            nodes: nodes.into(),
+            writer,
+            keeper,
+            reader,
+            retention,
+            former: Vec::new(),
+            now_ms: T,
+            gone_ms: [0; 4],
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.age();
+    }
+
+    /// Other settings for all, which begin anew.
+    pub(crate) fn settings(&mut self, which: usize) {
+        let former = std::mem::replace(&mut self.retention, retention(&SETTINGS[which]));
+        self.former.push(former);
+        (self.writer, self.keeper, self.reader) = open(self.fixture, &self.retention);
+        self.writer_forgets();
+        self.age();
+    }
+
+    pub(crate) fn restart_writer(&mut self) {
+        self.writer = open(self.fixture, &self.retention).0;
+        self.writer_forgets();
+    }
+
+    pub(crate) fn restart_keeper(&mut self) {
+        self.keeper = open(self.fixture, &self.retention).1;
+    }
+
+    /// The writer forgets a node, as it does with one that is silent.
+    pub(crate) async fn forget(&mut self, number: usize) {
+        let outcome = self.writer.commit(self.now_ms).await.unwrap();
+        self.committed(&outcome);
+        let node = &mut self.nodes[number];
+        self.writer.forget(&node.path);
+        for series in &mut node.series {
+            series.known.clear();
+        }
+    }
+
+    /// Kills the server when it has written down all that it answered for. It comes back by itself.
+    pub(crate) async fn restart_redis(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !self.writer.settled().await.unwrap() {
+            assert!(Instant::now() < until, "the disk does not keep up");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // A writer that has nothing to say would not notice.
+        self.restart_writer();
+        let before = self.fixture.process();
+        kill(before);
+        let probe = self.fixture.appender();
+        let mut probe = probe;
+        while probe.ping().await.is_err() || self.fixture.process() == before {
+            assert!(Instant::now() < until, "the server does not come back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The entry of a sample of a node at `at_ms`, which the model takes in.
+    pub(crate) fn entry(&mut self, number: usize, seed: u64, at_ms: u64, own_time: bool) -> Entry {
+        let node = &mut self.nodes[number];
+        node.seq += 1;
+        let mark = |seq| Mark { boot: 7, seq };
+        let entry = Entry {
+            node: Arc::clone(&node.path),
+            at_ms,
+            own_time,
+            sample: sample(seed, node.seq, at_ms),
+            step: node.numbered.then(|| Step {
+                after: (node.seq > 1).then(|| mark(node.seq - 1)),
+                mark: mark(node.seq),
+            }),
+        };
+        node.newest_ms = node.newest_ms.max(at_ms);
+        entry
+    }
+
+    /// Writes entries of one node, after those that are not committed if the writer does not know
+    /// of these.
+    pub(crate) async fn write(&mut self, number: usize, mut entries: Vec<Entry>, commit: bool) {
+        loop {
+            let mut sent = entries.clone();
+            match self.writer.append(&mut sent, self.now_ms).await {
+                Ok(outcome) => {
+                    assert_eq!(outcome.refusal, None);
+                    self.committed(&outcome);
+                    if outcome.broken.is_empty() {
+                        break;
+                    }
+                    // The writer began anew behind what was not committed.
+                    let outbox = std::mem::take(&mut self.nodes[number].outbox);
+                    assert!(!outbox.is_empty(), "{outcome:?}");
+                    entries.splice(0..0, outbox);
+                }
+                Err(error) => {
+                    assert!(error.may_retry(), "{error}");
+                    self.writer_forgets();
+                }
+            }
+        }
+        self.took(number, entries);
+        if commit {
+            let outcome = self.writer.commit(self.now_ms).await.unwrap();
+            self.committed(&outcome);
+        }
+    }
+
+    /// Writes while the keeper visits one series.
+    pub(crate) async fn write_and_visit(
+        &mut self,
+        number: usize,
+        entries: Vec<Entry>,
+        series: &str,
+    ) {
+        let mut sent = entries.clone();
+        let append = self.writer.append(&mut sent, self.now_ms);
+        let path = &self.nodes[number].path;
+        let visit = self.keeper.tend(path, series, self.now_ms);
+        let (appended, visited) = tokio::join!(append, visit);
+        match visited {
+            Ok(tended) => assert_eq!(trouble(tended), (0, 0), "{series}"),
+            Err(error) => assert!(error.may_retry(), "{error}"),
+        }
+        match appended {
+            Ok(outcome) if outcome.broken.is_empty() => {
+                assert_eq!(outcome.refusal, None);
+                self.committed(&outcome);
+                self.took(number, entries);
+            }
+            Ok(_) => self.write(number, entries, false).await,
+            Err(error) => {
+                assert!(error.may_retry(), "{error}");
+                self.writer_forgets();
+                self.write(number, entries, false).await;
+            }
+        }
+    }
+
+    /// Visits a series once; the visit ends after so many waits for Redis, if it is told so.
+    pub(crate) async fn visit(&mut self, number: usize, series: &str, waits: Option<usize>) {
+        let path = Arc::clone(&self.nodes[number].path);
+        if let Some(waits) = waits {
+            kill_after(waits, self.keeper.tend(&path, series, self.now_ms)).await;
+            return self.restart_keeper();
+        }
+        loop {
+            match self.keeper.tend(&path, series, self.now_ms).await {
+                Ok(tended) => return assert_eq!(trouble(tended), (0, 0), "{series}"),
+                Err(error) => assert!(error.may_retry(), "{error}"),
+            }
+        }
+    }
+
+    /// Visits all series until there is nothing more to do.
+    pub(crate) async fn tend_all(&mut self) {
+        for node in &self.nodes {
+            for series in &node.series {
+                let mut visits = 0;
+                loop {
+                    visits += 1;
+                    assert!(visits < 1_000, "there is always more to do");
+                    match self
+                        .keeper
+                        .tend(&node.path, &series.name, self.now_ms)
+                        .await
+                    {
+                        Ok(tended) => {
+                            assert_eq!(trouble(tended), (0, 0), "{}", series.name);
+                            if !tended.more {
+                                break;
+                            }
+                        }
+                        Err(error) => assert!(error.may_retry(), "{error}"),
+                    }
+                }
+            }
+        }
+        self.former.clear();
+    }
+
+    /// Has the model take what was written.
+    fn took(&mut self, number: usize, entries: Vec<Entry>) {
+        let cutoff_ms = self.retention.raw.cutoff_ms(self.now_ms);
+        let node = &mut self.nodes[number];
+        for entry in &entries {
+            for (name, fields) in rows(&entry.sample) {
+                if !node.series.iter().any(|series| series.name == name) {
+                    node.series.push(Series::new(&name));
+                }
+                let series = node.series.iter_mut().find(|series| series.name == name);
+                let series = series.unwrap();
+                let all = fields.iter().map(|(field, _)| field);
+                let values: Values = fields
+                    .iter()
+                    .filter_map(|(field, value)| Some((field.clone(), (*value)?)))
+                    .collect();
+                series.known.extend(values.keys().cloned());
+                if !all.into_iter().any(|field| series.known.contains(field)) {
+                    continue;
+                }
+                let is_late = entry.at_ms <= series.top_ms;
+                if is_late && entry.at_ms < cutoff_ms {
+                    continue;
+                }
+                series.top_ms = series.top_ms.max(entry.at_ms);
+                series.insert(entry.at_ms, values);
+            }
+        }
+        if node.numbered {
+            node.outbox.extend(entries);
+        }
+        self.age();
+    }
+
+    fn committed(&mut self, outcome: &Outcome) {
+        for (path, mark) in &outcome.marks {
+            let node = self.nodes.iter_mut().find(|node| node.path == *path);
+            let outbox = &mut node.unwrap().outbox;
+            outbox.retain(|entry| entry.step.is_some_and(|step| step.mark > *mark));
+        }
+    }
+
+    fn writer_forgets(&mut self) {
+        for series in self.nodes.iter_mut().flat_map(|node| &mut node.series) {
+            series.known.clear();
+        }
+    }
+
+    /// Notes what is gone by now, and which buckets can't be summed up whole any more.
+    fn age(&mut self) {
+        let whole = |tier: Tier, at_ms: u64| at_ms.next_multiple_of(tier.span_ms().unwrap_or(1));
+        // What was dropped under former settings the keeper knows when it comes by.
+        for retention in self.former.iter().chain([&self.retention]) {
+            for tier in Tier::ALL {
+                let kept = retention.of(tier);
+                let begin_ms = whole(tier, begin_ms(retention, &self.gone_ms, tier));
+                let gone_ms = if kept.seconds == 0 {
+                    // Switched on again, it begins with what the finer ones have.
+                    begin_ms
+                } else {
+                    whole(tier, kept.cutoff_ms(self.now_ms))
+                };
+                self.gone_ms[tier as usize] = gone_ms.max(self.gone_ms[tier as usize]);
+            }
+        }
+        for series in self.nodes.iter_mut().flat_map(|node| &mut node.series) {
+            for tier in Tier::ROLLUPS {
+                let kept = |tier: &Tier| self.retention.of(*tier).seconds > 0;
+                if !kept(&tier) {
+                    continue;
+                }
+                let finer = Tier::ALL.into_iter().filter(|finer| *finer < tier);
+                let mut lost: BTreeSet<u64> = finer
+                    .filter(kept)
+                    .flat_map(|finer| &series.tiers[finer as usize].uncertain)
+                    .map(|start| tier.bucket(*start))
+                    .collect();
+                let begin_ms = whole(tier, begin_ms(&self.retention, &self.gone_ms, tier));
+                let buckets = &mut series.tiers[tier as usize];
+                lost.extend(buckets.unsettled.range(..begin_ms).copied());
+                buckets.uncertain.extend(lost);
+            }
+        }
+    }
+}
+
+/// From where on there are rows that those of `tier` can be made of.
+fn begin_ms(retention: &Retention, gone_ms: &[u64; 4], tier: Tier) -> u64 {
+    let finer = Tier::ALL.into_iter().filter(|finer| *finer < tier);
+    let kept = finer.filter(|finer| retention.of(*finer).seconds > 0);
+    kept.map(|finer| gone_ms[finer as usize]).min().unwrap_or(0)
+}
+
+fn retention(settings: &Settings) -> Retention {
+    let kept = settings.map(|(seconds, stream_seconds)| Kept {
+        seconds,
+        stream_seconds,
+    });
+    let [raw, minute, ten_minutes, hour] = kept;
+    Retention {
+        raw,
+        minute,
+        ten_minutes,
+        hour,
+    }
+}
+
+fn open(fixture: &Fixture, retention: &Retention) -> (Appender, Keeper, Reader) {
+    let mut config = fixture.config.clone();
+    config.retention = retention.clone();
+    (
+        Appender::open(&config, 100).unwrap(),
+        Keeper::open(&config).unwrap(),
+        Reader::open(&config).unwrap(),
+    )
+}
+
+/// The rows of a sample: of each series all fields with their values.
+fn rows(sample: &Sample) -> Vec<(String, Vec<(String, Option<f64>)>)> {
+    let mut rows = Vec::new();
+    sample.for_each_series(|series| {
+        let mut fields = Vec::new();
+        series.for_each_field(|field, value| {
+            // Nobody measured the sign of a zero.
+            let value = value.map(|value| value.as_f64() + 0.0);
+            fields.push((field.to_owned(), value));
+        });
+        rows.push((series.name().into_owned(), fields));
+    });
+    rows
+}
+
+fn trouble(tended: Tended) -> (u64, u64) {
+    (tended.malformed, tended.refused)
+}
+
+/// Drops a visit after so many waits for Redis.
+async fn kill_after(waits: usize, visit: impl Future<Output = Result<Tended, StoreError>>) {
+    let mut visit = pin!(visit);
+    let mut waited = 0;
+    std::future::poll_fn(|context| {
+        waited += 1;
+        match visit.as_mut().poll(context) {
+            Poll::Pending if waited <= waits => Poll::Pending,
+            Poll::Pending | Poll::Ready(_) => Poll::Ready(()),
+        }
+    })
+    .await;
+}
