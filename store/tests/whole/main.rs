@@ -4,16 +4,20 @@
 
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test")]
 
+mod cluster;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod model;
 mod reading;
 mod samples;
+mod server;
 mod site;
 
-use fixture::fixture;
+use std::cell::RefCell;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
+use server::Server;
 use site::{DAY, HOUR, MINUTE, SETTINGS, Site};
 
 /// How many cases are tried when nobody says.
@@ -276,7 +280,7 @@ fn what_is_read_of_every_tier_is_what_the_model_says_whatever_happens() {
         .enable_all()
         .build()
         .unwrap();
-    let fixture = runtime.block_on(fixture());
+    let server = RefCell::new(runtime.block_on(Server::private()));
     let config = Config {
         cases,
         max_shrink_iters: 150,
@@ -286,7 +290,8 @@ fn what_is_read_of_every_tier_is_what_the_model_says_whatever_happens() {
     let mut runner = TestRunner::new(config);
     let tried = runner.run(&prop::collection::vec(step(), 1..24), |steps| {
         runtime.block_on(async {
-            let mut site = Site::new(&fixture);
+            let mut server = server.borrow_mut();
+            let mut site = Site::new(&mut server);
             for step in steps {
                 take(&mut site, step).await;
             }

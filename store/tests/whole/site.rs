@@ -11,9 +11,10 @@ use hostbus_store::{
 };
 use hostbus_wire::{NodePath, Sample};
 
-use crate::fixture::{Fixture, kill, node};
+use crate::fixture::node;
 use crate::model::{Series, Values};
 use crate::samples::sample;
+use crate::server::Server;
 
 pub(crate) const MINUTE: u64 = 60_000;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
@@ -85,8 +86,8 @@ pub(crate) struct Node {
 }
 
 /// All of it.
-pub(crate) struct Site<'f> {
-    fixture: &'f Fixture,
+pub(crate) struct Site<'s> {
+    server: &'s mut Server,
     pub(crate) nodes: Vec<Node>,
     writer: Appender,
     pub(crate) keeper: Keeper,
@@ -99,10 +100,10 @@ pub(crate) struct Site<'f> {
     pub(crate) gone_ms: [u64; 4],
 }
 
-impl<'f> Site<'f> {
+impl<'s> Site<'s> {
     /// On an empty server.
-    pub(crate) fn new(fixture: &'f Fixture) -> Self {
-        redis::cmd("FLUSHALL").exec(&mut fixture.redis()).unwrap();
+    pub(crate) fn new(server: &'s mut Server) -> Self {
+        redis::cmd("FLUSHALL").exec(&mut server.redis()).unwrap();
         let nodes = ["a", "b"].map(|name| Node {
             path: node(name),
             numbered: name == "a",
@@ -113,9 +114,9 @@ impl<'f> Site<'f> {
             odd_times: BTreeSet::new(),
         });
         let retention = retention(&SETTINGS[0]);
-        let (writer, keeper, reader) = open(fixture, &retention);
+        let (writer, keeper, reader) = open(server, &retention);
         Self {
-            fixture,
+            server,
             nodes: nodes.into(),
             writer,
             keeper,
@@ -137,18 +138,18 @@ impl<'f> Site<'f> {
     pub(crate) fn settings(&mut self, which: usize) {
         let former = std::mem::replace(&mut self.retention, retention(&SETTINGS[which]));
         self.former.push(former);
-        (self.writer, self.keeper, self.reader) = open(self.fixture, &self.retention);
+        (self.writer, self.keeper, self.reader) = open(self.server, &self.retention);
         self.writer_forgets();
         self.age();
     }
 
     pub(crate) fn restart_writer(&mut self) {
-        self.writer = open(self.fixture, &self.retention).0;
+        self.writer = open(self.server, &self.retention).0;
         self.writer_forgets();
     }
 
     pub(crate) fn restart_keeper(&mut self) {
-        self.keeper = open(self.fixture, &self.retention).1;
+        self.keeper = open(self.server, &self.retention).1;
     }
 
     /// The writer forgets a node, as it does with one that is silent.
@@ -171,14 +172,7 @@ impl<'f> Site<'f> {
         }
         // A writer that has nothing to say would not notice.
         self.restart_writer();
-        let before = self.fixture.process();
-        kill(before);
-        let probe = self.fixture.appender();
-        let mut probe = probe;
-        while probe.ping().await.is_err() || self.fixture.process() == before {
-            assert!(Instant::now() < until, "the server does not come back");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.server.restart().await;
     }
 
     /// The entry of a sample of a node at `at_ms`, which the model takes in.
@@ -368,6 +362,13 @@ impl<'f> Site<'f> {
                 self.gone_ms[tier as usize] = gone_ms.max(self.gone_ms[tier as usize]);
             }
         }
+        for tier in Tier::ROLLUPS {
+            let was_off = |former: &Retention| former.of(tier).seconds == 0;
+            if self.former.iter().any(was_off) {
+                let begin_ms = whole(tier, begin_ms(&self.retention, &self.gone_ms, tier));
+                self.gone_ms[tier as usize] = begin_ms.max(self.gone_ms[tier as usize]);
+            }
+        }
         for series in self.nodes.iter_mut().flat_map(|node| &mut node.series) {
             for tier in Tier::ROLLUPS {
                 let kept = |tier: &Tier| self.retention.of(*tier).seconds > 0;
@@ -410,8 +411,8 @@ fn retention(settings: &Settings) -> Retention {
     }
 }
 
-fn open(fixture: &Fixture, retention: &Retention) -> (Appender, Keeper, Reader) {
-    let mut config = fixture.config.clone();
+fn open(server: &Server, retention: &Retention) -> (Appender, Keeper, Reader) {
+    let mut config = server.config.clone();
     config.retention = retention.clone();
     (
         Appender::open(&config, 100).unwrap(),
