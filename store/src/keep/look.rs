@@ -228,20 +228,15 @@ impl Visit<'_> {
         self.progress.looked_ms = Some(self.now_ms);
         self.progress.late_from_ms = 0;
         self.progress.seal_due_ms = 0;
-        self.progress.oldest_ms = u64::MAX;
+        let mut oldest_ms: Option<u64> = None;
         for (held, packed) in tiers.iter().zip(&mut self.progress.packed) {
-            *packed = held
-                .blocks
-                .first()
-                .copied()
-                .zip(held.blocks.last().copied());
-            let oldest = held
-                .first_ms
-                .into_iter()
-                .chain(held.blocks.first().copied())
-                .min();
-            self.progress.oldest_ms = self.progress.oldest_ms.min(oldest.unwrap_or(u64::MAX));
+            let (first, last) = (held.blocks.first(), held.blocks.last());
+            *packed = first.copied().zip(last.copied());
+            let oldest = oldest_ms.into_iter().chain(held.first_ms);
+            oldest_ms = oldest.chain(first.copied()).min();
         }
+        // Where there was nothing the writer may have begun meanwhile.
+        self.progress.oldest_ms = oldest_ms.unwrap_or(0);
         Ok(tiers)
     }
 }
