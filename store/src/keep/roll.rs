@@ -15,6 +15,7 @@ use super::rewrite::Edit;
 use super::rows::{Found, entry_id, named, replace_rows};
 use super::sums::{Cascade, Made, gaps, join};
 use super::visit::{Halt, Visit, list};
+use crate::config::Retention;
 use crate::row::Columns;
 use crate::tier::Tier;
 
@@ -32,10 +33,7 @@ struct Fresh([BTreeMap<u64, Made>; 4]);
 impl Visit<'_> {
     /// Up to where all that will ever come for a bucket has come, or is among the late rows.
     pub(super) fn closed_ms(&self, top_ms: u64) -> u64 {
-        let shortest = Tier::ALL.into_iter().map(|tier| self.kept(tier).seconds);
-        let shortest = shortest.filter(|seconds| *seconds > 0).min().unwrap_or(0);
-        let after_ms = CLOSE_AFTER_MS.min(shortest.saturating_mul(500));
-        top_ms.max(self.now_ms.saturating_sub(after_ms))
+        closed_ms(self.retention, top_ms, self.now_ms)
     }
 
     /// Makes the rows of closed buckets that are missing, and those of the buckets of `late`. Tells
@@ -46,11 +44,7 @@ impl Visit<'_> {
             .filter(|tier| self.kept(*tier).seconds > 0)
             .collect();
         let closed_ms = self.closed_ms(look.top_ms);
-        // Minutes are looked through when there are ten minutes to be made of them.
-        let behind = tiers.iter().any(|tier| {
-            let step = (*tier).max(Tier::TenMinutes);
-            step.bucket(look.checked_ms(*tier)) < step.bucket(closed_ms)
-        });
+        let behind = is_behind(self.retention, look, closed_ms);
         let settled = self.progress.settled_ms == Some(look.top_ms);
         if tiers.is_empty() || late.is_empty() && (!behind || settled) {
             return Ok(true);
@@ -326,6 +320,24 @@ impl Visit<'_> {
         let open = made.at_ms >= tier.bucket(look.top_ms);
         Edit::row(made, u64::from(open))
     }
+}
+
+/// Up to where the buckets of a series are closed whose newest row is of `top_ms`.
+pub(super) fn closed_ms(retention: &Retention, top_ms: u64, now_ms: u64) -> u64 {
+    let shortest = Tier::ALL.into_iter().map(|tier| retention.of(tier).seconds);
+    let shortest = shortest.filter(|seconds| *seconds > 0).min().unwrap_or(0);
+    let after_ms = CLOSE_AFTER_MS.min(shortest.saturating_mul(500));
+    top_ms.max(now_ms.saturating_sub(after_ms))
+}
+
+/// Tells whether there are closed buckets that were not looked through. Minutes are when there are ten
+/// minutes to be made of them.
+pub(super) fn is_behind(retention: &Retention, look: &Look, closed_ms: u64) -> bool {
+    let kept = |tier: &Tier| retention.of(*tier).seconds > 0;
+    Tier::ROLLUPS.into_iter().filter(kept).any(|tier| {
+        let step = tier.max(Tier::TenMinutes);
+        step.bucket(look.checked_ms(tier)) < step.bucket(closed_ms)
+    })
 }
 
 /// The start of the first whole bucket at or after `at_ms`.

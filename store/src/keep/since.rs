@@ -43,7 +43,7 @@ impl Since {
     }
 
     /// The same under the settings of now.
-    fn under(self, retention: &Retention, now_ms: u64) -> Self {
+    pub(super) fn under(self, retention: &Retention, now_ms: u64) -> Self {
         let mut now = self;
         let mut finer_ms: Option<u64> = None;
         for tier in Tier::ALL {

@@ -20,7 +20,7 @@ use crate::row::{items, text};
 use crate::tier::Tier;
 
 /// The field that counts the keeper's changes. No series has this name.
-const CHANGES: &str = "changes";
+pub(super) const CHANGES: &str = "changes";
 /// How long after the retention a key expires that nobody touches any more.
 const EXPIRE_AFTER_SECONDS: u64 = 3_600;
 /// About how many rows are read in one visit.

@@ -54,9 +54,11 @@ impl Site<'_> {
                     let buckets = &mut node.series[place].tiers[tier as usize];
                     buckets.read.extend(read);
                     let span_ms = tier.span_ms().unwrap();
-                    buckets
-                        .unsettled
-                        .retain(|start| start + span_ms > closed_ms);
+                    let made_ms = match tier {
+                        Tier::Minute => Tier::TenMinutes.bucket(closed_ms),
+                        _ => closed_ms,
+                    };
+                    buckets.unsettled.retain(|start| start + span_ms > made_ms);
                 }
             }
         }

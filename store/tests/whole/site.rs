@@ -270,22 +270,41 @@ impl<'s> Site<'s> {
         }
     }
 
-    /// Visits all series until there is nothing more to do.
+    /// Visits all series until there is nothing more to do, also when no more late rows come.
     pub(crate) async fn tend_all(&mut self) {
+        if self.tend_each().await {
+            self.pass(MINUTE);
+            self.tend_each().await;
+        }
+        self.former.clear();
+    }
+
+    /// Visits all series until there is nothing more to do now. Tells whether late rows wait.
+    async fn tend_each(&mut self) -> bool {
+        let mut waiting = false;
         for node in &self.nodes {
-            for series in &node.series {
+            let names = || node.series.iter().map(|series| series.name.clone());
+            let due = loop {
+                match self
+                    .keeper
+                    .due(&node.path, names().collect(), self.now_ms)
+                    .await
+                {
+                    Ok(due) => break due,
+                    Err(error) => assert!(error.may_retry(), "{error}"),
+                }
+            };
+            for series in &due {
                 let mut visits = 0;
                 loop {
                     visits += 1;
                     assert!(visits < 1_000, "there is always more to do");
-                    match self
-                        .keeper
-                        .tend(&node.path, &series.name, self.now_ms)
-                        .await
-                    {
+                    let tended = self.keeper.tend(&node.path, series, self.now_ms);
+                    match tended.await {
                         Ok(tended) => {
-                            assert_eq!(trouble(tended), (0, 0), "{}", series.name);
+                            assert_eq!(trouble(tended), (0, 0), "{series}");
                             if !tended.more {
+                                waiting |= tended.waiting;
                                 break;
                             }
                         }
@@ -294,7 +313,7 @@ impl<'s> Site<'s> {
                 }
             }
         }
-        self.former.clear();
+        waiting
     }
 
     /// Has the model take what was written.
