@@ -1,8 +1,8 @@
 //! When late rows are merged: when no more of them come, so that a node that sends what it has kept does not
 //! have the same block written anew again and again. No I/O, no clock.
 
-/// How long no new one comes before they are merged. A keeper comes again after as long.
-pub(super) const QUIET_MS: u64 = 60_000;
+/// How long no new one comes before they are merged. A keeper comes again after a minute.
+const QUIET_MS: u64 = 45_000;
 /// So many are merged though more come.
 const MOST_ROWS: u64 = 5_000;
 /// After so long they are merged though more come.
@@ -57,12 +57,12 @@ mod tests {
             assert_eq!(gathering.unwrap().is_over(1_000 * last), over, "{visits:?}");
         };
         check(&[(0, 1)], false);
-        check(&[(0, 1), (59, 1)], false);
-        check(&[(0, 1), (60, 1)], true);
+        check(&[(0, 1), (44, 1)], false);
+        check(&[(0, 1), (45, 1)], true);
         check(&[(0, 1), (60, 2)], false);
         check(&[(0, 1), (60, 2), (120, 2)], true);
         // Some were too old, or merged by another keeper.
-        check(&[(0, 9), (30, 5), (60, 5)], true);
+        check(&[(0, 9), (30, 5), (45, 5)], true);
         check(&[(0, 4_999)], false);
         check(&[(0, 5_000)], true);
         let steadily: Vec<(u64, u64)> = (0..=60).map(|minute| (60 * minute, minute)).collect();

@@ -32,8 +32,9 @@ impl Visit<'_> {
             .late
             .iter()
             .any(|late| late.at_ms.is_none_or(|at_ms| at_ms >= raw_cutoff_ms));
-        if !left {
-            return self.bury().await;
+        // Where the writer goes on meanwhile, what is too old goes all the same.
+        if !left && self.bury().await? {
+            return Ok(true);
         }
         if look
             .late

@@ -1,6 +1,6 @@
 //! What a keeper leaves alone: series with nothing to do, and late rows as long as more of them come.
 
-use hostbus_store::Tended;
+use hostbus_store::{Tended, Tier};
 
 use crate::site::*;
 
@@ -126,4 +126,68 @@ async fn a_block_is_written_anew_once_for_all_late_rows_that_come_one_after_the_
     assert_eq!((rewritten, merged, site.late()), (1, 30, 0));
     raw.sort_by_key(|(at_ms, _)| *at_ms);
     check(&mut site, &raw, T + 5 * HOUR - 10_000);
+}
+
+#[tokio::test]
+async fn rows_that_come_after_the_first_look_are_summed_up() {
+    let mut site = Site::new().await;
+    let mut keeper = site.keeper(&[]);
+    // A late row is all that there is.
+    let member = format!("{} total_bytes 1", T + 5_000);
+    let late = site.keys().late(SERIES);
+    site.ask::<i64>("ZADD", &[&late, &(T + 5_000).to_string(), &member]);
+    keeper.tend(&site.node, SERIES, T + 10_000).await.unwrap();
+    let mut raw = steady(T + 20_000, T + 50 * MINUTE);
+    for (at_ms, row) in &raw {
+        site.write(*at_ms, row);
+    }
+    raw.insert(0, (T + 5_000, vec![Some(1.0), None, None]));
+    let top_ms = raw[raw.len() - 1].0;
+    site.tend(&mut keeper, top_ms).await;
+    check(&mut site, &raw, top_ms);
+}
+
+#[tokio::test]
+async fn what_is_gone_under_a_shorter_retention_is_no_base_for_sums() {
+    let mut site = Site::new().await;
+    let days = 10 * 86_400;
+    let minutes = |seconds: u64| [(Tier::Raw, days, None), (Tier::Minute, seconds, None)];
+    let mut raw = steady(T, T + 5 * HOUR);
+    for (at_ms, row) in &raw {
+        site.write(*at_ms, row);
+    }
+    let top_ms = raw[raw.len() - 1].0;
+    site.tend(&mut site.keeper(&minutes(7_200)), top_ms).await;
+    // Kept longer now; of the first hours the minutes are gone.
+    let mut keeper = site.keeper(&minutes(days));
+    site.tend(&mut keeper, top_ms).await;
+    let late = (T + 30 * MINUTE + 5, row(7));
+    site.write(late.0, &late.1);
+    raw.push(late);
+    raw.sort_by_key(|(at_ms, _)| *at_ms);
+    site.tend(&mut keeper, top_ms).await;
+    let expected = model(&raw, top_ms);
+    for tier in [Tier::Raw, Tier::TenMinutes, Tier::Hour] {
+        assert_eq!(site.rows(tier), expected[tier as usize], "{tier}");
+    }
+    assert!(site.rows(Tier::Minute).len() < 200);
+}
+
+#[tokio::test]
+async fn a_tier_that_is_switched_on_again_is_made_again() {
+    let mut site = Site::new().await;
+    let raw = steady(T, T + 3 * HOUR);
+    for (at_ms, row) in &raw {
+        site.write(*at_ms, row);
+    }
+    let top_ms = raw[raw.len() - 1].0;
+    for seconds in [86_400, 0, 86_400] {
+        let mut keeper = site.keeper(&[(Tier::Minute, seconds, None)]);
+        site.tend(&mut keeper, top_ms).await;
+        if seconds == 0 {
+            assert!(site.rows(Tier::Minute).is_empty());
+        } else {
+            check(&mut site, &raw, top_ms);
+        }
+    }
 }
