@@ -160,6 +160,7 @@ impl Keeper {
             changes: &mut known.changes,
             since_ms: [0; 4],
             begun: false,
+            watching: false,
             outrun: false,
             token: &self.token,
             rows_left: Visit::ROWS,
