@@ -21,7 +21,7 @@ use server::Server;
 use site::{DAY, HOUR, MINUTE, SETTINGS, Site};
 
 /// How many cases are tried when nobody says.
-const CASES: u32 = 40;
+const CASES: u32 = 16;
 
 #[derive(Debug, Clone)]
 enum Step {

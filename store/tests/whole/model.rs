@@ -19,6 +19,8 @@ pub(crate) struct Series {
     pub(crate) name: String,
     /// The rows as they came; of one time those that say something else.
     pub(crate) rows: BTreeMap<u64, Vec<Values>>,
+    /// Rows that came when they were too old.
+    pub(crate) too_late: Vec<(u64, Values)>,
     /// The fields that the writer has seen a value of since it began.
     pub(crate) known: BTreeSet<String>,
     /// The newest time that its stream has had.

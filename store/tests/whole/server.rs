@@ -42,26 +42,24 @@ impl Server {
     /// whose keys are of more than one slot.
     pub(crate) async fn cluster() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        // Beside it there is a second port, 10,000 above.
+        let port = loop {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            if port < 55_000 {
+                break port;
+            }
+        };
         let program = std::env::var("HOSTBUS_REDIS_SERVER");
         let program = program.unwrap_or_else(|_| "redis-server".to_owned());
-        // Beside it there is a second port, which is chosen below the highest one.
-        let bus = if port > 45_000 {
-            port - 10_000
-        } else {
-            port + 10_000
-        };
         let child = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--cluster-enabled", "yes", "--save", ""])
-            .args(["--cluster-port", &bus.to_string()])
             .arg("--dir")
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server 7 or newer is installed: apt-get install redis-server");
+            .expect("redis-server is installed: apt-get install redis-server");
         let server = Self {
             config: StoreConfig {
                 url: Some(format!("redis://127.0.0.1:{port}")),
@@ -74,7 +72,8 @@ impl Server {
         server.answers().await;
         let mut redis = server.redis();
         let mut slots = redis::cmd("CLUSTER");
-        slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
+        let all: Vec<u32> = (0..16_384).collect();
+        slots.arg("ADDSLOTS").arg(all);
         slots.exec(&mut redis).unwrap();
         let until = Instant::now() + UP_WITHIN;
         loop {

@@ -338,6 +338,8 @@ impl<'s> Site<'s> {
                 }
                 let is_late = entry.at_ms <= series.top_ms;
                 if is_late && entry.at_ms < cutoff_ms {
+                    // It stays only where the keeper has removed the whole series before.
+                    series.too_late.push((entry.at_ms, values));
                     continue;
                 }
                 series.top_ms = series.top_ms.max(entry.at_ms);
