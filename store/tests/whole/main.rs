@@ -7,18 +7,18 @@
 mod cluster;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod memory;
 mod model;
 mod reading;
 mod samples;
 mod server;
 mod site;
 
-use std::cell::RefCell;
-
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use server::Server;
 use site::{DAY, HOUR, MINUTE, SETTINGS, Site};
+use tokio::sync::Mutex;
 
 /// How many cases are tried when nobody says.
 const CASES: u32 = 16;
@@ -280,7 +280,7 @@ fn what_is_read_of_every_tier_is_what_the_model_says_whatever_happens() {
         .enable_all()
         .build()
         .unwrap();
-    let server = RefCell::new(runtime.block_on(Server::private()));
+    let server = Mutex::new(runtime.block_on(Server::private()));
     let config = Config {
         cases,
         max_shrink_iters: 150,
@@ -290,7 +290,7 @@ fn what_is_read_of_every_tier_is_what_the_model_says_whatever_happens() {
     let mut runner = TestRunner::new(config);
     let tried = runner.run(&prop::collection::vec(step(), 1..24), |steps| {
         runtime.block_on(async {
-            let mut server = server.borrow_mut();
+            let mut server = server.lock().await;
             let mut site = Site::new(&mut server);
             for step in steps {
                 take(&mut site, step).await;
