@@ -21,7 +21,7 @@ use site::{DAY, HOUR, MINUTE, SETTINGS, Site};
 use tokio::sync::Mutex;
 
 /// How many cases are tried when nobody says.
-const CASES: u32 = 16;
+const CASES: u32 = 12;
 
 #[derive(Debug, Clone)]
 enum Step {
