@@ -316,8 +316,10 @@ async fn node(days: Days) -> anyhow::Result<Value> {
         .map(|at_ms| at_ms + EVERY_MS / 2)
         .collect();
     let late_rows = past.write_late(&times, now_ms).await?;
-    let meter = Meter::begin(&fresh.server)?;
+    // They are merged when no more come.
     past.tend(now_ms).await?;
+    let meter = Meter::begin(&fresh.server)?;
+    past.tend(now_ms + 60_000).await?;
     let merging = meter.end(&fresh.server)?;
 
     let written = (past.dense_samples * POINTS as u64) as f64 / 1e6;

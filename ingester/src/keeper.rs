@@ -135,11 +135,12 @@ impl KeeperTask {
             .await;
     }
 
-    /// Visits all series of one node, evenly from `begin` on.
+    /// Visits the series of one node that have something to do, evenly from `begin` on.
     async fn node(&mut self, node: &NodePath, begin: Instant, within: Duration) {
         let mut from = 0;
         loop {
             let (series, next) = self.series(node, from).await;
+            let series = self.due(node, series).await;
             let count = u32::try_from(series.len()).unwrap_or(u32::MAX).max(1);
             for (number, series) in (0..).zip(series) {
                 self.wait(begin + within * number / count).await;
@@ -226,6 +227,17 @@ impl KeeperTask {
             let series = self.keeper.series(node, from).await;
             if let Some(series) = self.judge(series).await {
                 return series.unwrap_or_default();
+            }
+        }
+    }
+
+    /// Those of `series` that have something to do; all when Redis refuses to tell.
+    async fn due(&mut self, node: &NodePath, series: Vec<String>) -> Vec<String> {
+        loop {
+            let now_ms = clock::unix_ms();
+            let due = self.keeper.due(node, series.clone(), now_ms).await;
+            if let Some(due) = self.judge(due).await {
+                return due.unwrap_or(series);
             }
         }
     }

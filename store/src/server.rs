@@ -147,7 +147,18 @@ impl PrivateServer {
     /// # Errors
     /// There is no redis-server, its folder can't be used, or it does not come up.
     pub async fn start(folder: &Path) -> Result<Self, ServerError> {
-        let program = Program::find().await?;
+        Self::run(Program::find().await?, folder).await
+    }
+
+    /// The same with this server program, a name or a path, whatever else there is.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_program(program: &'static str, folder: &Path) -> Result<Self, ServerError> {
+        Self::run(Program::at(program).await?, folder).await
+    }
+
+    async fn run(program: Program, folder: &Path) -> Result<Self, ServerError> {
         let settings = Settings::write(folder)?;
         let url = settings.url();
         let config = StoreConfig {

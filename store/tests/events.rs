@@ -9,7 +9,10 @@ use hostbus_store::{AlertLog, Log, Order, Reader, Record, Records, Transition};
 
 fn add(redis: &mut redis::Connection, key: &str, at_ms: u64, kind: &str) {
     let mut add = redis::cmd("XADD");
-    add.arg(key).arg(format!("{at_ms}-*")).arg("kind").arg(kind);
+    // Of one time each comes after those before it.
+    let seq: u64 = redis::cmd("XLEN").arg(key).query(redis).unwrap();
+    let id = format!("{at_ms}-{}", seq + 1);
+    add.arg(key).arg(id).arg("kind").arg(kind);
     add.exec(redis).unwrap();
 }
 

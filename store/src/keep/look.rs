@@ -4,7 +4,9 @@ use redis::{Cmd, Value};
 
 use super::Progress;
 use super::rows::{entry_id, member_ms, parse_id};
+use super::since::{RETENTION, Since};
 use super::visit::{Halt, Visit, list};
+use crate::config::Retention;
 use crate::row::{bytes, items, text};
 use crate::tier::Tier;
 
@@ -13,20 +15,24 @@ const LATE_ROWS: usize = 500;
 /// Into how many blocks of raw rows they may fall, so that what is made anew for them is bounded.
 const LATE_BLOCKS: usize = 8;
 /// How often it is looked what each tier holds.
-const LOOK_EVERY_MS: u64 = 3_600_000;
+pub(super) const LOOK_EVERY_MS: u64 = 3_600_000;
 /// No tier has more blocks; what has more is somebody else's.
 const MAX_BLOCKS: i64 = 200_000;
 
 /// What there is of a series.
 #[derive(Debug, Default)]
 pub(super) struct Look {
+    /// Under which settings the node was kept.
+    pub(super) since: Since,
     /// Up to where each tier is complete, as it stands in Redis.
-    pub(super) checked_text: String,
+    pub(super) noted_text: String,
     checked: [u64; 4],
     /// The time of the newest row as it came.
     pub(super) top_ms: u64,
     /// The oldest of the late rows.
     pub(super) late: Vec<Late>,
+    /// How many late rows there are.
+    pub(super) late_rows: u64,
     /// What each tier holds; only now and then.
     pub(super) tiers: Option<[Held; 4]>,
 }
@@ -53,9 +59,25 @@ pub(super) struct Held {
 }
 
 impl Look {
+    /// Takes in up to where the tiers are complete.
+    pub(super) fn note(&mut self, noted: &str, retention: &Retention) {
+        noted.clone_into(&mut self.noted_text);
+        for (tier, number) in Tier::ROLLUPS.into_iter().zip(noted.split(' ')) {
+            // A tier that was switched on begins with the oldest row.
+            let kept = retention.of(tier).seconds > 0;
+            let checked_ms = number.parse().ok().filter(|_| kept);
+            self.checked[tier as usize] = checked_ms.unwrap_or(0);
+        }
+    }
+
     /// Up to where a tier is complete.
     pub(super) fn checked_ms(&self, tier: Tier) -> u64 {
         self.checked[tier as usize]
+    }
+
+    /// The same as it is to stand in Redis.
+    pub(super) fn checked_text(&self) -> String {
+        checked_text(self.checked)
     }
 }
 
@@ -75,11 +97,12 @@ impl Visit<'_> {
             Some(looked_ms) => self.now_ms.saturating_sub(looked_ms) >= LOOK_EVERY_MS,
             None => true,
         };
-        let mut queries: Vec<Cmd> = Vec::with_capacity(3 + 16);
+        let mut queries: Vec<Cmd> = Vec::with_capacity(4 + 16);
         queries.push(
-            redis::cmd("HGET")
+            redis::cmd("HMGET")
                 .arg(self.keys.kept())
                 .arg(self.series)
+                .arg(RETENTION)
                 .clone(),
         );
         let last = redis::cmd("XREVRANGE")
@@ -97,6 +120,7 @@ impl Visit<'_> {
                 from_ms => from_ms.to_string(),
             });
         queries.push(late.arg("+inf").arg("LIMIT").arg(0).arg(LATE_ROWS).clone());
+        queries.push(redis::cmd("ZCARD").arg(self.keys.late(self.series)).clone());
         if full {
             for tier in Tier::ALL {
                 let (stream, packed) = (self.stream(tier), self.keys.packed(tier, self.series));
@@ -126,20 +150,18 @@ impl Visit<'_> {
         let replies = self.read(&queries).await?;
         let mut look = Look {
             late: late_rows(&replies[2]),
+            late_rows: match replies[3] {
+                Value::Int(rows) => u64::try_from(rows).unwrap_or(0),
+                _ => 0,
+            },
             ..Look::default()
         };
-        look.checked_text = text(&replies[0]).unwrap_or_default().to_owned();
-        for (tier, number) in Tier::ROLLUPS.into_iter().zip(look.checked_text.split(' ')) {
-            let checked_ms = number.parse().unwrap_or(0);
-            // A tier that was switched on begins with the oldest row.
-            look.checked[tier as usize] = if self.kept(tier).seconds > 0 {
-                checked_ms
-            } else {
-                0
-            };
+        if let [checked, retention] = list(&replies[0]) {
+            look.since = Since::parse(text(retention).unwrap_or_default());
+            look.note(text(checked).unwrap_or_default(), self.retention);
         }
         if full {
-            look.tiers = Some(self.tiers(&replies[3..]).await?);
+            look.tiers = Some(self.tiers(&replies[4..]).await?);
         }
         let mut top_ms = list(&replies[1])
             .first()
@@ -216,22 +238,23 @@ impl Visit<'_> {
         self.progress.looked_ms = Some(self.now_ms);
         self.progress.late_from_ms = 0;
         self.progress.seal_due_ms = 0;
-        self.progress.oldest_ms = u64::MAX;
+        let mut oldest_ms: Option<u64> = None;
         for (held, packed) in tiers.iter().zip(&mut self.progress.packed) {
-            *packed = held
-                .blocks
-                .first()
-                .copied()
-                .zip(held.blocks.last().copied());
-            let oldest = held
-                .first_ms
-                .into_iter()
-                .chain(held.blocks.first().copied())
-                .min();
-            self.progress.oldest_ms = self.progress.oldest_ms.min(oldest.unwrap_or(u64::MAX));
+            let (first, last) = (held.blocks.first(), held.blocks.last());
+            *packed = first.copied().zip(last.copied());
+            let oldest = oldest_ms.into_iter().chain(held.first_ms);
+            oldest_ms = oldest.chain(first.copied()).min();
         }
+        // Where there was nothing the writer may have begun meanwhile.
+        self.progress.oldest_ms = oldest_ms.unwrap_or(0);
         Ok(tiers)
     }
+}
+
+/// Up to where the tiers are complete, as it stands in Redis.
+pub(super) fn checked_text(checked: [u64; 4]) -> String {
+    let [_, minute, ten_minutes, hour] = checked;
+    format!("{minute} {ten_minutes} {hour}")
 }
 
 /// The members of the late rows that one visit takes.

@@ -3,10 +3,13 @@
 //! | module | owns |
 //! |---|---|
 //! | `visit` | reading and changing without harm to another keeper or the writer |
+//! | `due` | which series of a node have something to do, in one question for all |
 //! | `look` | what there is of a series |
 //! | `retain` | what is too old, and series of which nothing is left |
+//! | `since` | from when on a tier has its rows, where it was once kept for a shorter time |
 //! | `roll` | rolled-up rows that are missing, or that late rows change |
 //! | `sums` | which buckets are missing, and their rows: pure |
+//! | `gather` | when late rows are merged: pure |
 //! | `late` | late rows put where they belong |
 //! | `rewrite` | a stream written anew with rows put in |
 //! | `pack` | blocks of what is older than the stream |
@@ -14,6 +17,8 @@
 //!
 //! A visit reads a bounded part. Whatever it is interrupted in, another one begins with what it finds.
 
+mod due;
+mod gather;
 mod late;
 mod look;
 mod pack;
@@ -21,6 +26,7 @@ mod retain;
 mod rewrite;
 mod roll;
 mod rows;
+mod since;
 mod sums;
 mod visit;
 
@@ -30,6 +36,7 @@ use std::hash::{BuildHasher, RandomState};
 use hostbus_wire::NodePath;
 use redis::Value;
 
+use self::gather::Gathering;
 use self::look::Look;
 use self::visit::{Halt, Visit};
 use crate::config::{Retention, StoreConfig};
@@ -67,7 +74,7 @@ pub struct Tended {
     pub contended: bool,
     /// There is more to do now.
     pub more: bool,
-    /// Late rows wait for their bucket to be closed.
+    /// Late rows wait for their bucket to be closed, or for no more of them to come.
     pub waiting: bool,
     /// Nothing was left of the series: it was removed.
     pub gone: bool,
@@ -106,6 +113,8 @@ struct Progress {
     settled_ms: Option<u64>,
     /// Late rows before this can't be put in their places.
     late_from_ms: u64,
+    /// Late rows that wait for no more of them to come.
+    gathering: Option<Gathering>,
 }
 
 impl Keeper {
@@ -149,7 +158,9 @@ impl Keeper {
             now_ms,
             progress: &mut progress,
             changes: &mut known.changes,
+            since_ms: [0; 4],
             begun: false,
+            watching: false,
             outrun: false,
             token: &self.token,
             rows_left: Visit::ROWS,
@@ -162,7 +173,10 @@ impl Keeper {
             Err(Halt::Contended) => {
                 tended.contended = true;
                 tended.more = true;
-                progress = Progress::default();
+                progress = Progress {
+                    gathering: progress.gathering,
+                    ..Progress::default()
+                };
             }
             Err(Halt::Store(error)) => {
                 self.nodes.remove(node);
@@ -250,6 +264,7 @@ impl Visit<'_> {
     async fn run(&mut self) -> Result<(), Halt> {
         let first_look = self.progress.looked_ms.is_none();
         let mut look = self.look().await?;
+        self.note_retention(&look).await?;
         if self.retain(&look, first_look).await? {
             self.tended.gone = true;
             return Ok(());
@@ -263,10 +278,23 @@ impl Visit<'_> {
     async fn roll_and_merge(&mut self, look: &mut Look) -> Result<(), Halt> {
         let closed_ms = Tier::Minute.bucket(self.closed_ms(look.top_ms));
         let all = std::mem::take(&mut look.late);
-        let (late, waiting): (Vec<_>, Vec<_>) = all
+        let taken = all.len();
+        let (mut late, waiting): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|late| late.at_ms.is_none_or(|at_ms| at_ms < closed_ms));
         self.tended.waiting = !waiting.is_empty();
+        if late.is_empty() {
+            self.progress.gathering = None;
+        } else {
+            let before = self.progress.gathering;
+            let gathering = Gathering::of(before, look.late_rows, self.now_ms);
+            self.progress.gathering = Some(gathering);
+            if !gathering.is_over(self.now_ms) {
+                // Readers find them where they are.
+                self.tended.waiting = true;
+                late.clear();
+            }
+        }
         let times: Vec<u64> = late.iter().filter_map(|late| late.at_ms).collect();
         let complete = self.roll(look, &times).await?;
         if late.is_empty() {
@@ -274,6 +302,10 @@ impl Visit<'_> {
         }
         if complete {
             self.merge_late(late).await?;
+            if taken as u64 == look.late_rows {
+                // Those that come from now on are others.
+                self.progress.gathering = None;
+            }
         }
         // There may be others after them.
         self.tended.more = true;

@@ -32,8 +32,9 @@ impl Visit<'_> {
             .late
             .iter()
             .any(|late| late.at_ms.is_none_or(|at_ms| at_ms >= raw_cutoff_ms));
-        if !left {
-            return self.bury().await;
+        // Where the writer goes on meanwhile, what is too old goes all the same.
+        if !left && self.bury().await? {
+            return Ok(true);
         }
         if look
             .late
@@ -46,6 +47,12 @@ impl Visit<'_> {
                 .arg("-inf")
                 .arg(format!("({raw_cutoff_ms}"));
             commands.push(remove);
+        }
+        if look.checked_text() != look.noted_text && !look.noted_text.is_empty() {
+            // Of a tier that is not kept nothing is complete, should it be kept again.
+            let mut note = redis::cmd("HSET");
+            note.arg(self.keys.kept()).arg(self.series);
+            commands.push(note.arg(look.checked_text()).clone());
         }
         if !commands.is_empty() {
             self.make_room(&commands).await?;

@@ -10,11 +10,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::look::Look;
+use super::look::{Look, checked_text};
 use super::rewrite::Edit;
 use super::rows::{Found, entry_id, named, replace_rows};
 use super::sums::{Cascade, Made, gaps, join};
 use super::visit::{Halt, Visit, list};
+use crate::config::Retention;
 use crate::row::Columns;
 use crate::tier::Tier;
 
@@ -32,10 +33,7 @@ struct Fresh([BTreeMap<u64, Made>; 4]);
 impl Visit<'_> {
     /// Up to where all that will ever come for a bucket has come, or is among the late rows.
     pub(super) fn closed_ms(&self, top_ms: u64) -> u64 {
-        let shortest = Tier::ALL.into_iter().map(|tier| self.kept(tier).seconds);
-        let shortest = shortest.filter(|seconds| *seconds > 0).min().unwrap_or(0);
-        let after_ms = CLOSE_AFTER_MS.min(shortest.saturating_mul(500));
-        top_ms.max(self.now_ms.saturating_sub(after_ms))
+        closed_ms(self.retention, top_ms, self.now_ms)
     }
 
     /// Makes the rows of closed buckets that are missing, and those of the buckets of `late`. Tells
@@ -46,11 +44,7 @@ impl Visit<'_> {
             .filter(|tier| self.kept(*tier).seconds > 0)
             .collect();
         let closed_ms = self.closed_ms(look.top_ms);
-        // Minutes are looked through when there are ten minutes to be made of them.
-        let behind = tiers.iter().any(|tier| {
-            let step = (*tier).max(Tier::TenMinutes);
-            step.bucket(look.checked_ms(*tier)) < step.bucket(closed_ms)
-        });
+        let behind = is_behind(self.retention, look, closed_ms);
         let settled = self.progress.settled_ms == Some(look.top_ms);
         if tiers.is_empty() || late.is_empty() && (!behind || settled) {
             return Ok(true);
@@ -90,7 +84,7 @@ impl Visit<'_> {
         let sources = Tier::ALL.into_iter().filter(|finer| *finer < tier);
         let oldest = sources
             .filter(|finer| self.kept(*finer).seconds > 0)
-            .map(|finer| self.kept(finer).cutoff_ms(self.now_ms))
+            .map(|finer| self.begins_ms(finer))
             .min();
         let kept = self.kept(tier).cutoff_ms(self.now_ms);
         whole(tier, kept.max(oldest.unwrap_or(kept)))
@@ -193,7 +187,7 @@ impl Visit<'_> {
         while let Some(finer) = base.filter(|finer| *finer != Tier::Raw) {
             let kept = self.kept(finer);
             if kept.seconds > 0 {
-                let from = whole(tier, kept.cutoff_ms(self.now_ms));
+                let from = whole(tier, self.begins_ms(finer));
                 if from <= start {
                     return (finer, until);
                 }
@@ -244,9 +238,8 @@ impl Visit<'_> {
             own.append(&mut commands);
             commands = own;
         }
-        let [_, minute, ten_minutes, hour] = checked;
-        let done = format!("{minute} {ten_minutes} {hour}");
-        if commands.is_empty() && done == look.checked_text {
+        let done = checked_text(checked);
+        if commands.is_empty() && done == look.noted_text {
             return Ok(());
         }
         let mut note = redis::cmd("HSET");
@@ -327,6 +320,24 @@ impl Visit<'_> {
         let open = made.at_ms >= tier.bucket(look.top_ms);
         Edit::row(made, u64::from(open))
     }
+}
+
+/// Up to where the buckets of a series are closed whose newest row is of `top_ms`.
+pub(super) fn closed_ms(retention: &Retention, top_ms: u64, now_ms: u64) -> u64 {
+    let shortest = Tier::ALL.into_iter().map(|tier| retention.of(tier).seconds);
+    let shortest = shortest.filter(|seconds| *seconds > 0).min().unwrap_or(0);
+    let after_ms = CLOSE_AFTER_MS.min(shortest.saturating_mul(500));
+    top_ms.max(now_ms.saturating_sub(after_ms))
+}
+
+/// Tells whether there are closed buckets that were not looked through. Minutes are when there are ten
+/// minutes to be made of them.
+pub(super) fn is_behind(retention: &Retention, look: &Look, closed_ms: u64) -> bool {
+    let kept = |tier: &Tier| retention.of(*tier).seconds > 0;
+    Tier::ROLLUPS.into_iter().filter(kept).any(|tier| {
+        let step = tier.max(Tier::TenMinutes);
+        step.bucket(look.checked_ms(tier)) < step.bucket(closed_ms)
+    })
 }
 
 /// The start of the first whole bucket at or after `at_ms`.

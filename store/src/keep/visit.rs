@@ -1,7 +1,7 @@
 //! A visit to one series, and how it is kept from doing harm when another keeper is there.
 //!
 //! ```text
-//! 1  WATCH kept, HGET kept changes    with every reading
+//! 1  WATCH kept, HGET kept changes    with the first reading, and the first after a change
 //! 2  MULTI, what is to be changed, HINCRBY kept changes 1, EXEC
 //! ```
 //! A keeper that finds another count than it left, or whose EXEC is refused, has read what is no longer so:
@@ -20,7 +20,7 @@ use crate::row::{items, text};
 use crate::tier::Tier;
 
 /// The field that counts the keeper's changes. No series has this name.
-const CHANGES: &str = "changes";
+pub(super) const CHANGES: &str = "changes";
 /// How long after the retention a key expires that nobody touches any more.
 const EXPIRE_AFTER_SECONDS: u64 = 3_600;
 /// About how many rows are read in one visit.
@@ -53,8 +53,12 @@ pub(super) struct Visit<'k> {
     pub(super) progress: &'k mut Progress,
     /// How many changes the node had when it was read; none before the first reading.
     pub(super) changes: &'k mut Option<u64>,
+    /// Before this the rows of each tier may be gone, though its settings would keep them by now.
+    pub(super) since_ms: [u64; 4],
     /// Something was read.
     pub(super) begun: bool,
+    /// What other keepers change is watched since it was read.
+    pub(super) watching: bool,
     /// Another keeper has changed something of the node: what is remembered of it may be wrong.
     pub(super) outrun: bool,
     /// Makes names of streams that nobody else has.
@@ -70,6 +74,12 @@ impl Visit<'_> {
 
     pub(super) fn kept(&self, tier: Tier) -> Kept {
         self.retention.of(tier)
+    }
+
+    /// From where on the rows of a tier are there.
+    pub(super) fn begins_ms(&self, tier: Tier) -> u64 {
+        let cutoff_ms = self.kept(tier).cutoff_ms(self.now_ms);
+        cutoff_ms.max(self.since_ms[tier as usize])
     }
 
     pub(super) fn stream(&self, tier: Tier) -> String {
@@ -111,37 +121,45 @@ impl Visit<'_> {
 
     /// Reads, and watches that no other keeper changes anything of the node from here on.
     pub(super) async fn read(&mut self, queries: &[Cmd]) -> Result<Vec<Value>, Halt> {
-        let kept = self.keys.kept();
         let mut pipeline = Pipeline::with_capacity(queries.len() + 3);
-        if !self.begun {
+        let first = !self.begun;
+        if first {
             // What earlier visits have watched is of no interest any more.
             pipeline.cmd("UNWATCH");
         }
-        pipeline.cmd("WATCH").arg(&kept);
-        pipeline.cmd("HGET").arg(&kept).arg(CHANGES);
+        if !self.watching {
+            let kept = self.keys.kept();
+            pipeline.cmd("WATCH").arg(&kept);
+            pipeline.cmd("HGET").arg(&kept).arg(CHANGES);
+        }
+        let own = pipeline.len();
         for query in queries {
             pipeline.add_command(query.clone());
+        }
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
         }
         let mut replies = self.connection.pipeline(&pipeline).await?;
         if replies.len() != pipeline.len() {
             return Err(StoreError::reply("a pipeline").into());
         }
-        let first = !std::mem::replace(&mut self.begun, true);
-        let mut replies = replies.split_off(usize::from(first));
-        let found = text(&replies[1])
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        if self.changes.is_some_and(|changes| changes != found) {
-            self.outrun = true;
-            if !first {
-                return Err(Halt::Contended);
+        let answers = replies.split_off(own);
+        self.begun = true;
+        if !std::mem::replace(&mut self.watching, true) {
+            let found = replies.last().and_then(text);
+            let found = found.and_then(|text| text.parse().ok()).unwrap_or(0);
+            if self.changes.is_some_and(|changes| changes != found) {
+                self.outrun = true;
+                if !first {
+                    return Err(Halt::Contended);
+                }
             }
+            *self.changes = Some(found);
         }
-        *self.changes = Some(found);
-        for reply in &replies[2..] {
+        for reply in &answers {
             self.tended.refused += u64::from(matches!(reply, Value::ServerError(_)));
         }
-        Ok(replies.split_off(2))
+        Ok(answers)
     }
 
     /// Changes all of it or nothing, unless something watched has changed since it was read.
@@ -153,6 +171,8 @@ impl Visit<'_> {
             whole.add_command(command.clone());
         }
         whole.cmd("HINCRBY").arg(&kept).arg(CHANGES).arg(1);
+        // What was watched is so no longer, whatever comes of it.
+        self.watching = false;
         let replies = self.connection.pipeline(&whole).await?;
         match replies.first() {
             Some(Value::Array(replies)) => {

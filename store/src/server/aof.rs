@@ -2,7 +2,8 @@
 //! torn or not what Redis writes.
 //!
 //! ```text
-//! appendonlydir/appendonly.aof.manifest      Redis 7 and newer: `file <name> seq <n> type b|i|h`
+//! appendonlydir/appendonly.aof.manifest      Redis 7 and newer: `file <name> seq <n> type b|i|h`;
+//!                                            Redis 8 puts more after it
 //! appendonlydir/appendonly.aof.<n>.incr.aof  commands, `*<count>\r\n` and so many
 //!                                            `$<bytes>\r\n<argument>\r\n`; lines that begin with `#`
 //! appendonly.aof                             Redis 6.2: the same, or a snapshot and then the same
@@ -27,8 +28,8 @@ const MOST_ARGUMENTS: u64 = 16 * 1024 * 1024;
 const LONGEST_NAME_BYTES: u64 = 64;
 /// How much of a long argument is read at once.
 const READ_BYTES: usize = 256 * 1024;
-/// What a snapshot begins with.
-const SNAPSHOT: &[u8] = b"REDIS";
+/// What a snapshot begins with: of Redis and of a Valkey before 9, of a later Valkey.
+const SNAPSHOTS: [&[u8]; 2] = [b"REDIS", b"VALKEY"];
 /// The folder of Redis 7 and newer.
 const PARTS: &str = "appendonlydir";
 /// What the name of a piece that was cut off has after the name of its file.
@@ -73,8 +74,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             return None;
         };
         // What a rewrite has left behind is not read any more.
-        let is_history = words.next_back() == Some("h");
-        (!name.contains('/') && !is_history).then(|| parts.join(name))
+        let is_history = words.skip_while(|word| *word != "type").nth(1) == Some("h");
+        // Nor is a snapshot ours to judge, however it begins.
+        let is_ours = !name.contains('/') && !name.ends_with(".rdb") && !is_history;
+        is_ours.then(|| parts.join(name))
     });
     of_parts
         .chain([folder.join("appendonly.aof")])
@@ -170,7 +173,8 @@ const OPEN: &str = "its last transaction is not whole";
 
 fn check(file: impl BufRead) -> io::Result<Found> {
     let mut commands = Commands { file, at: 0 };
-    if commands.file.fill_buf()?.starts_with(SNAPSHOT) {
+    let begin = commands.file.fill_buf()?;
+    if SNAPSHOTS.iter().any(|magic| begin.starts_with(magic)) {
         return Ok(Found::Snapshot);
     }
     // Where what is whole ends, and the transaction that has begun since.
@@ -334,7 +338,9 @@ mod tests {
         assert_eq!(found(&[SET, SET]), Found::Whole);
         assert_eq!(found(&[b"#TS:1763630000\r\n", SET]), Found::Whole);
         assert_eq!(found(&[MULTI, SET, EXEC, SET]), Found::Whole);
-        assert_eq!(found(&[b"REDIS0010\xfa...", SET]), Found::Snapshot);
+        for snapshot in [&b"REDIS0010\xfa..."[..], b"VALKEY080\xfa..."] {
+            assert_eq!(found(&[snapshot, SET]), Found::Snapshot);
+        }
     }
 
     #[test]

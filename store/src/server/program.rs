@@ -22,27 +22,32 @@ impl Program {
     /// The first one on this host.
     pub(super) async fn find() -> Result<Self, ServerError> {
         for name in PROGRAMS {
-            let output = match Command::new(name).arg("--version").output().await {
-                Ok(output) => output,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => {
-                    return Err(ServerError::Version {
-                        program: name,
-                        source,
-                    });
-                }
-            };
-            let said = String::from_utf8_lossy(&output.stdout);
-            let version = version(&said).unwrap_or("unknown").to_owned();
-            if !is_new_enough(&version) {
-                return Err(ServerError::TooOld {
-                    program: name,
-                    version,
-                });
+            match Self::at(name).await {
+                Err(ServerError::Version { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
             }
-            return Ok(Self { name, version });
         }
         Err(ServerError::Missing)
+    }
+
+    /// This one, a name or a path.
+    pub(super) async fn at(name: &'static str) -> Result<Self, ServerError> {
+        let output = Command::new(name).arg("--version").output().await;
+        let output = output.map_err(|source| ServerError::Version {
+            program: name,
+            source,
+        })?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let version = version(&said).unwrap_or("unknown").to_owned();
+        if is_new_enough(&version) {
+            Ok(Self { name, version })
+        } else {
+            Err(ServerError::TooOld {
+                program: name,
+                version,
+            })
+        }
     }
 }
 

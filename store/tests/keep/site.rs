@@ -143,9 +143,11 @@ impl Site {
         self.ask("ZCARD", &[&key])
     }
 
-    /// Tends until there is nothing more to do, and adds up what was done.
-    pub(crate) async fn tend(&self, keeper: &mut Keeper, now_ms: u64) -> Tended {
+    /// Tends until there is nothing more to do, also when no more late rows come, and adds up what was
+    /// done.
+    pub(crate) async fn tend(&self, keeper: &mut Keeper, mut now_ms: u64) -> Tended {
         let mut all = Tended::default();
+        let mut again = true;
         for _ in 0..200 {
             let tended = keeper.tend(&self.node, SERIES, now_ms).await.unwrap();
             all.rolled_up_rows += tended.rolled_up_rows;
@@ -161,7 +163,10 @@ impl Site {
             all.waiting = tended.waiting;
             all.gone |= tended.gone;
             if !tended.more {
-                return all;
+                if !tended.waiting || !std::mem::take(&mut again) {
+                    return all;
+                }
+                now_ms += MINUTE;
             }
         }
         panic!("there is always more to do");
