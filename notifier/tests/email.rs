@@ -240,7 +240,7 @@ async fn a_server_that_is_away_busy_or_silent_is_tried_again() {
             }
             let mut heard = Vec::new();
             let _ = stream.read_to_end(&mut heard).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             verdict = send(&channel) => retried(&verdict, word),

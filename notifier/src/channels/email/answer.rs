@@ -61,7 +61,8 @@ fn is_handshake(error: &lettre::transport::smtp::Error) -> bool {
     while let Some(error) = source {
         let io = error.downcast_ref::<std::io::Error>();
         let inner = io.and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+        let tls = inner.and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>());
+        if tls.is_some() {
             return true;
         }
         source = error.source();
