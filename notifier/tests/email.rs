@@ -11,7 +11,7 @@ use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
 use jiff::tz::TimeZone;
 use mail::MailServer;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 fn notice(nodes: usize) -> Notice {
@@ -212,6 +212,42 @@ async fn a_storm_is_one_mail_that_names_every_node() {
     let text = mail["parts"]["text/plain"].as_str().unwrap();
     for number in 0..1000 {
         assert!(text.contains(&format!("web{number}")), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_was_taken_is_delivered_however_the_good_bye_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let channel = channel(port, &["a@example.com"], "tls = \"none\"");
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 hello\r\n").await.unwrap();
+        let mut in_mail = false;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let answer = match line.split([' ', '\r']).next().unwrap() {
+                "." => {
+                    in_mail = false;
+                    "250 taken\r\n"
+                }
+                _ if in_mail => continue,
+                "DATA" => {
+                    in_mail = true;
+                    "354 go on\r\n"
+                }
+                // It says nothing any more.
+                "QUIT" => return std::future::pending::<()>().await,
+                _ => "250 OK\r\n",
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        verdict = send(&channel) => assert_eq!(verdict, Verdict::Delivered),
+        () = serve => {}
     }
 }
 

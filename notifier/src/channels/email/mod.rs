@@ -93,7 +93,7 @@ impl Email {
                 };
             }
         };
-        let before = self.leftover.lock().expect("no call panics").take();
+        let before = self.leftover.lock().expect("no call panics").clone();
         let before = before.filter(|leftover| leftover.is_of(&message.key));
         let to: Vec<Address> = match &before {
             Some(leftover) => leftover.addresses().to_vec(),
