@@ -1,5 +1,7 @@
 //! What a mail server's answer means. Pure.
 
+use hostbus_daemon::secret::Secret;
+
 use crate::channels::Verdict;
 
 /// How far the conversation with the server had come.
@@ -35,6 +37,20 @@ pub(super) enum Trouble {
     Missing(String),
     /// The network, time, or words that are no SMTP.
     Network(String),
+}
+
+impl Trouble {
+    /// The same without what must not be shown; less than four characters are no secret.
+    pub(super) fn hiding(mut self, secrets: &[Secret]) -> Self {
+        let (Self::Answer { text, .. }
+        | Self::Tls(text)
+        | Self::Missing(text)
+        | Self::Network(text)) = &mut self;
+        for secret in secrets.iter().filter(|secret| secret.reveal().len() >= 4) {
+            *text = text.replace(secret.reveal(), "…");
+        }
+        self
+    }
 }
 
 impl From<lettre::transport::smtp::Error> for Trouble {

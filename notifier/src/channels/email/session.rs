@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hostbus_daemon::secret::Secret;
 use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
@@ -22,6 +23,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     pub(super) encryption: Encryption,
     pub(super) credentials: Option<Credentials>,
+    /// What of the login must not be shown where the server repeats it.
+    pub(super) hidden: Vec<Secret>,
     /// For the whole conversation.
     pub(super) timeout: Duration,
 }
@@ -58,6 +61,7 @@ impl Server {
             let text = format!("it took longer than {seconds} s (`timeout_seconds`)");
             return Err((Stage::Connect, Trouble::Network(text)));
         };
+        let given = given.map_err(|(stage, trouble)| (stage, trouble.hiding(&self.hidden)));
         if let Some(mut connection) = connection {
             // Whoever has the mail has it, however the good-bye goes.
             let _ = tokio::time::timeout(QUIT_WITHIN, connection.abort()).await;
