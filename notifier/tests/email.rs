@@ -11,7 +11,7 @@ use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
 use jiff::tz::TimeZone;
 use mail::MailServer;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 fn notice(nodes: usize) -> Notice {
@@ -216,6 +216,73 @@ async fn a_storm_is_one_mail_that_names_every_node() {
 }
 
 #[tokio::test]
+async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_log() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "hunter2").unwrap();
+    let more = format!("tls = \"none\"\nuser = \"me\"\npassword_file = {password:?}");
+    let channel = channel(port, &["a@example.com"], &more);
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 hello\r\n").await.unwrap();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let answer = match line.strip_prefix("AUTH ") {
+                Some(login) => format!("535 hunter2 is wrong: {login}"),
+                None => "250-mail\r\n250 AUTH PLAIN LOGIN\r\n".to_owned(),
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let verdict = tokio::select! {
+        verdict = send(&channel) => verdict,
+        () = serve => unreachable!("it serves for ever"),
+    };
+    refused(&verdict, "… is wrong: PLAIN …");
+    assert!(!format!("{verdict:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_mail_that_was_taken_is_delivered_however_the_good_bye_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let channel = channel(port, &["a@example.com"], "tls = \"none\"");
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 hello\r\n").await.unwrap();
+        let mut in_mail = false;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let answer = match line.split([' ', '\r']).next().unwrap() {
+                "." => {
+                    in_mail = false;
+                    "250 taken\r\n"
+                }
+                _ if in_mail => continue,
+                "DATA" => {
+                    in_mail = true;
+                    "354 go on\r\n"
+                }
+                // It says nothing any more.
+                "QUIT" => return std::future::pending::<()>().await,
+                _ => "250 OK\r\n",
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        verdict = send(&channel) => assert_eq!(verdict, Verdict::Delivered),
+        () = serve => {}
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_busy_or_silent_is_tried_again() {
     let check = async |says: Option<&'static [u8]>, closes: bool, word: &str| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -240,7 +307,7 @@ async fn a_server_that_is_away_busy_or_silent_is_tried_again() {
             }
             let mut heard = Vec::new();
             let _ = stream.read_to_end(&mut heard).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             verdict = send(&channel) => retried(&verdict, word),

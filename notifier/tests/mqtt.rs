@@ -207,3 +207,75 @@ fn a_channel_needs_a_login_of_its_own_and_a_topic_that_is_not_ours() {
         &["lamp.bus", "mqtt://"],
     );
 }
+
+/// A program of the system, which the Debian package `package` has.
+fn program(name: &str, package: &str) -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders =
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut programs = folders.map(|folder| folder.join(name));
+    let found = programs.find(|program| program.is_file());
+    found.unwrap_or_else(|| {
+        panic!("`{name}` is missing: install it with `apt-get install {package}`")
+    })
+}
+
+/// Another process, which ends with the test.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn mosquitto_keeps_what_is_retained_and_acknowledges_every_quality_of_service() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("mosquitto.conf");
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
+    std::fs::write(&settings, text).unwrap();
+    let broker = std::process::Command::new(program("mosquitto", "mosquitto"))
+        .arg("-c")
+        .arg(&settings)
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let _broker = Process(broker.unwrap());
+    for qos in 0..=2 {
+        let topic = format!("lamps/{qos}");
+        let text = format!(
+            "type = \"mqtt\"\ntopic = {topic:?}\nretain = true\nqos = {qos}\nformat = \"json\"\n\
+             [bus]\nurl = \"mqtt://127.0.0.1:{port}\""
+        );
+        let channel = open(&text).unwrap();
+        // It begins to listen while we try again.
+        assert_eq!(
+            send(&channel, &["web1"]).await,
+            [Verdict::Delivered],
+            "{qos}"
+        );
+        let port = port.to_string();
+        let heard = std::process::Command::new(program("mosquitto_sub", "mosquitto-clients"))
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-t",
+                &topic,
+                "-C",
+                "1",
+                "-W",
+                "60",
+            ])
+            .output()
+            .unwrap();
+        let document: Value = serde_json::from_slice(&heard.stdout).unwrap();
+        assert_eq!(document["alerts"][0]["node"], "home.web1", "{qos}");
+    }
+}

@@ -2,6 +2,9 @@
 
 use reqwest::Url;
 
+/// A part of an address that is shorter is no token.
+const SECRET_BYTES: usize = 8;
+
 /// Whether an address may be told things without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
@@ -30,6 +33,16 @@ pub fn parse(text: &str, plain: Plain) -> Result<Url, &'static str> {
     }
 }
 
+/// The parts of an address that may be tokens: long levels of its path and values of its query.
+#[must_use]
+pub fn secrets(url: &Url) -> Vec<String> {
+    let levels = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let encoded = url.query().unwrap_or_default().split(['&', '=']);
+    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
+    let all = levels.chain(encoded.map(str::to_owned)).chain(decoded);
+    all.filter(|part| part.len() >= SECRET_BYTES).collect()
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -42,6 +55,17 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_a_token_is_found() {
+        let check = |text: &str, expected: &[&str]| {
+            assert_eq!(secrets(&Url::parse(text).unwrap()), expected, "{text}");
+        };
+        check("https://example.org/hook?a=b", &[]);
+        check("https://example.org/bot/v2/hook/0a1b2c3d", &["0a1b2c3d"]);
+        let both = ["a%20long%20one", "a long one"];
+        check("https://example.org/send?key=a%20long%20one", &both);
+    }
 
     #[test]
     fn tokens_travel_in_the_clear_only_to_this_host() {

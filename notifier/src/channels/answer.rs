@@ -24,6 +24,22 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The same without `secrets`: services, and what stands before them, repeat addresses in their
+    /// errors. A secret of less than four characters is none.
+    #[must_use]
+    pub fn hiding<S: AsRef<str>>(&self, secrets: &[S]) -> Self {
+        let mut body = String::from_utf8_lossy(&self.body).into_owned();
+        for secret in secrets.iter().map(AsRef::as_ref) {
+            if secret.len() >= 4 {
+                body = body.replace(secret, "…");
+            }
+        }
+        Self {
+            body: body.into_bytes(),
+            ..self.clone()
+        }
+    }
+
     /// The header `name` (in lower case), the first one of several.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -163,6 +179,13 @@ mod tests {
         for status in [301, 304, 400, 401, 403, 404, 410, 413, 422] {
             check(status, "refused");
         }
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_are_repeated() {
+        let said = answer(404, &[], "no /bot1:abcd/x, no 1:abcd, no id");
+        let hidden = said.hiding(&["1:abcd", "id"]).summary();
+        assert_eq!(hidden, "HTTP 404: no /bot…/x, no …, no id");
     }
 
     #[test]

@@ -45,3 +45,25 @@ pub fn worst_firing(notice: &Notice) -> Option<AlertSeverity> {
         .map(|line| line.alert.severity)
         .max()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::examples;
+
+    #[test]
+    fn the_worst_that_fires_decides_and_what_is_over_is_green() {
+        let check = |notice: &Notice, hex: &str| assert_eq!(Colour::of(notice).hex(), hex);
+        let mut notice = examples::storm("main-1", 2).notice;
+        notice.lines[0].alert.severity = AlertSeverity::Info;
+        check(&notice, "#c62828");
+        notice.lines[1].alert.severity = AlertSeverity::Warning;
+        check(&notice, "#ef6c00");
+        notice.lines[1].alert.state = AlertState::Resolved;
+        check(&notice, "#1565c0");
+        notice.lines[0].alert.state = AlertState::Resolved;
+        check(&notice, "#2e7d32");
+        notice.reason = Reason::Test;
+        check(&notice, "#607d8b");
+    }
+}

@@ -71,26 +71,33 @@ fn json_bytes(character: char) -> usize {
 /// The UTF-16 units of HTML without its tags, an entity counted as one.
 fn visible(html: &str) -> usize {
     let mut units = 0;
-    let mut characters = html.chars();
-    while let Some(character) = characters.next() {
-        let end = match character {
-            '<' => '>',
-            '&' => ';',
-            _ => {
-                units += character.len_utf16();
-                continue;
-            }
+    let mut rest = html;
+    while let Some(character) = rest.chars().next() {
+        let (length, seen) = match character {
+            '<' => match tag(rest) {
+                Some(length) => (length, 0),
+                None => (1, 1),
+            },
+            '&' => (entity(rest).unwrap_or(1), 1),
+            _ => (character.len_utf8(), character.len_utf16()),
         };
-        // An entity is one unit; so is its `&` when no entity follows.
-        units += usize::from(end == ';');
-        let rest = characters.as_str();
-        if let Some(length) = rest.find(end)
-            && (end == '>' || length <= 8)
-        {
-            characters = rest[length + 1..].chars();
-        }
+        units += seen;
+        rest = &rest[length..];
     }
     units
+}
+
+/// The length of the tag that `html` begins with.
+pub(crate) fn tag(html: &str) -> Option<usize> {
+    let end = html[1..].find(['<', '>', '\n'])? + 1;
+    html[end..].starts_with('>').then_some(end + 1)
+}
+
+/// The length of the entity that `html` begins with.
+pub(crate) fn entity(html: &str) -> Option<usize> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '#';
+    let end = html[1..].find(|c| !is_name(c))? + 1;
+    ((3..=8).contains(&end) && html[end..].starts_with(';')).then_some(end + 1)
 }
 
 /// How fast a service takes messages.
@@ -137,6 +144,8 @@ mod tests {
             ("a & b", 5),
             ("😀", 2),
             ("AT&T and a long way off;", 24),
+            ("1 < 2\n3 > 2", 11),
+            ("&&;&lt", 6),
         ] {
             check(Measure::Visible(1), html, units);
         }

@@ -12,7 +12,9 @@
 //! | [`address`] | which addresses are taken |
 //! | [`limits`] | how much a service takes, and how fast |
 //! | [`answer`] | what HTTP answers mean, and what of them may be shown |
-//! | [`webhook`], [`feishu`], [`dingtalk`], [`wecom`], [`telegram`] | one service each |
+//! | [`colour`], [`document`] | a notice's colour; a notice as JSON |
+//! | [`webhook`], [`feishu`], [`dingtalk`], [`wecom`], [`telegram`], [`slack`], [`discord`], [`ntfy`], [`gotify`], [`pushover`], [`pagerduty`] | one service each, by HTTP |
+//! | [`email`], [`mqtt`], [`command`] | the others |
 
 pub mod address;
 pub mod answer;

@@ -29,6 +29,8 @@ pub const COMPACT_ABOVE: usize = 10;
 pub const UNIT_LABEL: &str = "unit";
 /// Names and labels of hostile length are cut after so many characters.
 const MAX_CHARACTERS: usize = 300;
+/// Of more labels the first ones are shown.
+const MAX_LABELS: usize = 16;
 /// A row of names is ended after so many bytes.
 const ROW_BYTES: usize = 160;
 
@@ -45,7 +47,7 @@ pub struct Facts<'a> {
     pub channel: &'a str,
     pub group: &'a str,
     pub node: Option<String>,
-    pub rule: Option<&'a str>,
+    pub rule: Option<String>,
     pub formed: u64,
     pub count: usize,
     pub firing: usize,
@@ -55,7 +57,7 @@ pub struct Facts<'a> {
     pub info: usize,
     pub compact: bool,
     pub alerts: Vec<AlertFacts<'a>>,
-    pub groups: Vec<GroupFacts<'a>>,
+    pub groups: Vec<GroupFacts>,
 }
 
 /// What a template knows of one alert.
@@ -79,14 +81,14 @@ pub struct AlertFacts<'a> {
     pub since: u64,
     pub until: Option<u64>,
     pub lasted: u64,
-    pub labels: BTreeMap<&'a str, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The alerts of one rule that are in the same state with the same severity.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the file's beginning tells each")]
-pub struct GroupFacts<'a> {
-    pub rule: &'a str,
+pub struct GroupFacts {
+    pub rule: String,
     pub state: AlertState,
     pub severity: AlertSeverity,
     pub count: usize,
@@ -126,7 +128,7 @@ impl<'a> Facts<'a> {
             channel: &notice.channel,
             group: &notice.group,
             node: same(lines, |line| &line.key.node).map(node_name),
-            rule: same(lines, |line| &line.key.rule).map(|rule| &**rule),
+            rule: same(lines, |line| &line.key.rule).map(|rule| cut(rule)),
             formed: notice.formed_ms,
             count: lines.len(),
             firing,
@@ -140,6 +142,15 @@ impl<'a> Facts<'a> {
                 .map(|line| alert_facts(line, notice.formed_ms))
                 .collect(),
             groups: groups(shown, lines, notice.formed_ms),
+        }
+    }
+
+    /// With groups told in the place of alerts, however few there are.
+    #[must_use]
+    pub fn compacted(self) -> Self {
+        Self {
+            compact: true,
+            ..self
         }
     }
 
@@ -199,7 +210,8 @@ fn alert_facts(line: &Line, formed_ms: u64) -> AlertFacts<'_> {
         until,
         lasted: lasted(line, formed_ms),
         labels: labels
-            .map(|(name, text)| (name.as_str(), cut(text)))
+            .take(MAX_LABELS)
+            .map(|(name, text)| (cut(name), cut(text)))
             .collect(),
     }
 }
@@ -214,7 +226,7 @@ fn lasted(line: &Line, formed_ms: u64) -> u64 {
 }
 
 /// The groups in the order of their first alerts. `rows` name those of `shown`, `count` those of `all`.
-fn groups<'a>(shown: &'a [Line], all: &[Line], formed_ms: u64) -> Vec<GroupFacts<'a>> {
+fn groups(shown: &[Line], all: &[Line], formed_ms: u64) -> Vec<GroupFacts> {
     let kind = |line: &Line| (line.key.rule.clone(), line.alert.state, line.alert.severity);
     let mut counts = BTreeMap::new();
     for line in all {
@@ -240,7 +252,7 @@ fn groups<'a>(shown: &'a [Line], all: &[Line], formed_ms: u64) -> Vec<GroupFacts
         let (nodes, rows) = rows(lines);
         let longest = lines.iter().map(|line| lasted(line, formed_ms)).max();
         GroupFacts {
-            rule: &first.key.rule,
+            rule: cut(&first.key.rule),
             state: first.alert.state,
             severity: first.alert.severity,
             count: counts[&key],

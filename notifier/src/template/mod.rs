@@ -129,19 +129,35 @@ impl Templates {
     /// The messages that tell `notice`: one, or as many as it takes to name every alert, at most
     /// `limits.messages`; the last one then says how many it does not name.
     ///
-    /// A template that fails is replaced by the built-in one, and the text says so.
+    /// A template that fails, or writes too much even with no alerts, is replaced by the built-in one, and
+    /// the text says so.
     #[must_use]
     pub fn messages(&self, notice: &Notice, instance: &str, limits: &Limits) -> Vec<Message> {
         let count = notice.lines.len();
+        let most = limits.messages;
         let (title, title_fault) = self.render_title(&Facts::new(notice, count));
-        let split = |named: usize| {
-            let (text, text_fault) = self.render_text(&Facts::new(notice, named));
-            let fault = text_fault.or_else(|| title_fault.clone());
+        let split = |facts: &Facts, named: usize, own: Option<&Sheet>| {
+            let (text, text_fault) = render(own, &self.default_text, facts);
+            let mut fault = text_fault.or_else(|| title_fault.clone());
+            if own.is_none() && self.text.is_some() {
+                fault = Some(TemplateError::endless(most));
+            }
             let text = self.finish(&text, count - named, fault.as_ref());
             pieces::split(&text, limits.text, self.markup)
         };
-        let (named, mut texts) = most_that_fits(count, limits.messages, split);
-        texts.truncate(limits.messages);
+        let own = self.text.as_ref();
+        let compact = |named: usize| Facts::new(notice, named).compacted();
+        let mut named = count;
+        let mut texts = split(&Facts::new(notice, count), count, own);
+        if texts.len() > most {
+            (named, texts) =
+                most_that_fits(count, most, |named| split(&compact(named), named, own));
+        }
+        if texts.len() > most && own.is_some() {
+            (named, texts) =
+                most_that_fits(count, most, |named| split(&compact(named), named, None));
+        }
+        texts.truncate(most);
         let all = texts.len();
         let numbered = |(at, text)| {
             let number = match all {

@@ -1,7 +1,7 @@
 //! A long text in several messages: split at line ends, and only where one line is too long inside it.
 
 use super::markup::Markup;
-use crate::channels::Measure;
+use crate::channels::{Measure, limits};
 
 /// The lines of `text` in as few pieces as the measure allows, in order, nothing left out. Each line
 /// but the last of a piece ends as `markup` ends lines. There is one piece at least.
@@ -98,12 +98,10 @@ fn atom(text: &str, markup: Markup) -> usize {
     let Some((_, first)) = characters.next() else {
         return 0;
     };
-    let next = characters.next();
-    match (first, next) {
-        ('&', _) if !matches!(markup, Markup::Plain | Markup::Json) => match text.find(';') {
-            Some(end) if end <= 9 => end + 1,
-            _ => 1,
-        },
+    match (first, characters.next()) {
+        ('&', _) if !matches!(markup, Markup::Plain | Markup::Json) => {
+            limits::entity(text).unwrap_or(1)
+        }
         ('\\', Some((at, second))) if markup == Markup::Markdown => at + second.len_utf8(),
         _ => first.len_utf8(),
     }
@@ -114,10 +112,9 @@ fn without_tags(html: &str) -> String {
     let mut rest = html;
     while let Some(start) = rest.find('<') {
         bare.push_str(&rest[..start]);
-        rest = match rest[start..].find('>') {
-            Some(end) => &rest[start + end + 1..],
-            None => "",
-        };
+        // A `<` that opens no tag is no text either: it would open one with what follows the cut.
+        let length = limits::tag(&rest[start..]).unwrap_or(1);
+        rest = &rest[start + length..];
     }
     bare.push_str(rest);
     bare

@@ -32,6 +32,16 @@ pub struct TemplateError {
     pub reason: String,
 }
 
+impl TemplateError {
+    /// It writes more than `messages` hold.
+    pub(super) fn endless(messages: usize) -> Self {
+        Self {
+            line: None,
+            reason: format!("it writes more than {messages} messages hold"),
+        }
+    }
+}
+
 /// One compiled template.
 #[derive(Debug)]
 pub struct Sheet {

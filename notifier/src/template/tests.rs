@@ -226,6 +226,46 @@ fn a_template_that_fails_gives_way_and_the_text_says_so() {
 }
 
 #[test]
+fn long_alerts_are_told_in_groups_and_an_endless_template_gives_way() {
+    let style = style(Language::En);
+    let limits = Limits {
+        title: Measure::Characters(100),
+        text: Measure::Bytes(800),
+        markup: Markup::Plain,
+        messages: 2,
+    };
+    let mut alerts: Vec<Line> = (1..=3)
+        .map(|at| critical(&format!("home.web{at}")))
+        .collect();
+    for line in &mut alerts {
+        let long = (0..64).map(|at| (format!("label{at}"), "x".repeat(9999)));
+        line.alert.labels = long.collect();
+    }
+    let notice = notice(Reason::Firing, alerts);
+    let told = Templates::new(&style, Markup::Plain, None, None).messages(&notice, "main", &limits);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0]
+            .text
+            .ends_with("web1 (/data), web2 (/data), web3 (/data)"),
+        "{}",
+        told[0].text
+    );
+
+    let endless = "{% for i in range(9000) %}x{% endfor %}".to_owned();
+    let endless = Sheet::open("text_template", endless, &style, Markup::Plain).unwrap();
+    let templates = Templates::new(&style, Markup::Plain, None, Some(endless));
+    let told = templates.messages(&notice, "main", &limits);
+    assert_eq!((told.len(), told[0].omitted), (1, 0));
+    assert!(told[0].text.contains("web3 (/data)"), "{}", told[0].text);
+    assert!(
+        told[0].text.contains("more than 2 messages hold"),
+        "{}",
+        told[0].text
+    );
+}
+
+#[test]
 fn the_keys_of_wording_are_all_of_them() {
     for key in Wording::KEYS {
         let value = match key {

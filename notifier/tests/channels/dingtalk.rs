@@ -132,7 +132,13 @@ async fn answers_of_other_shapes_are_judged_with_care() {
             &serde_json::json!({"errcode": errcode, "errmsg": errmsg}),
         )
     };
+    let page = |status| Reply {
+        body: format!("<h1>Not Found</h1> The requested URL /x/{TOKEN}/y?z={TOKEN} is not here"),
+        ..Reply::status(status)
+    };
     for (reply, wanted) in [
+        (page(404), Wanted::Refused("The requested URL")),
+        (page(502), Wanted::Retry(None, "The requested URL")),
         (code(-1, "系统繁忙"), Wanted::Retry(None, "系统繁忙")),
         (
             code(130_101, "send too fast"),

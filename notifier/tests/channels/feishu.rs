@@ -144,7 +144,13 @@ async fn answers_of_other_shapes_are_judged_with_care() {
     let messages = channel.messages(&firing(), "main");
     let json = |text: &str| Reply::json(200, &serde_json::from_str(text).unwrap());
     let limited = r#"{"code":11232,"msg":"frequency limited"}"#;
+    let page = |status| Reply {
+        body: format!("<h1>Not Found</h1> The requested URL /x/{TOKEN}/y?z={TOKEN} is not here"),
+        ..Reply::status(status)
+    };
     for (reply, wanted) in [
+        (page(404), Wanted::Refused("The requested URL")),
+        (page(502), Wanted::Retry(None, "The requested URL")),
         (
             json(r#"{"StatusCode":0,"StatusMessage":"success"}"#),
             Wanted::Delivered,

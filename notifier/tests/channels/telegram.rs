@@ -89,7 +89,13 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         let body = serde_json::json!({"ok": false, "error_code": code, "description": description});
         Reply::json(code, &body)
     };
+    let page = |status| Reply {
+        body: format!("<h1>Not Found</h1> The requested URL /x/{TOKEN}/y?z={TOKEN} is not here"),
+        ..Reply::status(status)
+    };
     for (reply, wanted) in [
+        (page(404), Wanted::Refused("The requested URL")),
+        (page(502), Wanted::Retry(None, "The requested URL")),
         (
             error(429, "Too Many Requests").with("retry-after", "5"),
             Wanted::Retry(Some(5), "429"),

@@ -160,6 +160,14 @@ async fn what_a_receiver_says_is_understood() {
             Wanted::Refused("redirects"),
         ),
         (None, Some(Reply::status(404)), Wanted::Refused("address")),
+        (
+            Some(SECRET),
+            Some(Reply {
+                body: format!("you said {SECRET}"),
+                ..Reply::status(400)
+            }),
+            Wanted::Refused("you said …"),
+        ),
         (None, Some(Reply::status(413)), Wanted::Refused("limit")),
         (None, Some(Reply::status(422)), Wanted::Refused("log")),
     ] {

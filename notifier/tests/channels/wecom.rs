@@ -30,7 +30,12 @@ async fn what_wecom_says_is_understood() {
             &serde_json::json!({"errcode": errcode, "errmsg": errmsg}),
         ))
     };
+    let page = |status| Reply {
+        body: format!("The requested URL /cgi-bin/webhook/send?key={KEY} is not here"),
+        ..Reply::status(status)
+    };
     for (key, reply, wanted) in [
+        (KEY, Some(page(404)), Wanted::Refused("The requested URL")),
         (KEY, None, Wanted::Delivered),
         ("other", None, Wanted::Refused("copy it anew")),
         (

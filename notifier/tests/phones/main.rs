@@ -13,7 +13,7 @@ use hostbus_notifier::notice::{Notice, Reason};
 use hostbus_wire::alert::AlertSeverity;
 use services::{Discord, Gotify, Ntfy, PagerDuty, Pushover, SECRET, Slack};
 use standin::notices::{self, NOW_MS};
-use standin::{Service, Standin, client};
+use standin::{Reply, Service, Standin, client};
 use tempfile::TempDir;
 
 /// A file that holds `secret`.
@@ -71,6 +71,23 @@ async fn check<S: Service>(
         .collect();
     for node in 1..=1000 {
         assert!(bodies.contains(&format!("web{node:04}")), "{kind}: {node}");
+    }
+
+    // What stands before a service may repeat what it was sent.
+    let message = &channel.messages(&notices::firing(), "main")[0];
+    for status in [403, 404, 503] {
+        standin.answer_next(Reply {
+            body: format!("<p>nothing like {SECRET} here</p>"),
+            ..Reply::status(status)
+        });
+        let verdict = client::tell(&channel, message, NOW_MS).await;
+        let (Verdict::Retry { reason, .. } | Verdict::Refused { reason }) = &verdict else {
+            panic!("{kind}: {verdict:?}");
+        };
+        assert!(
+            !reason.contains(SECRET) && reason.contains("nothing like …"),
+            "{kind}: {reason}"
+        );
     }
 
     let wrong = "n0tTheS3cretN0tTheS3cretN0tThe32";

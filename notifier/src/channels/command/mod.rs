@@ -138,9 +138,8 @@ fn check(program: &Path) -> Result<(), String> {
         return Err(format!("{expected}; this may not be run: `chmod +x` it"));
     }
     if mode & 0o002 != 0 {
-        return Err(format!(
-            "a program that only its owner may change; everybody may write this: `chmod o-w` it"
-        ));
+        let expected = "a program that not everybody may change: `chmod o-w` it";
+        return Err(expected.to_owned());
     }
     Ok(())
 }
@@ -194,5 +193,92 @@ impl fmt::Debug for Command {
         f.debug_struct("Command")
             .field("program", &self.process.program)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::examples;
+
+    fn program(folder: &tempfile::TempDir, script: &str, mode: u32) -> PathBuf {
+        let path = folder.path().join("program");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn opened(text: &str) -> Result<Command, String> {
+        examples::open(text.parse().unwrap(), Command::open)
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_the_notice_as_data_and_fixed_arguments() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let script = format!(
+            "{{ echo \"$#,$1\"; echo \"$HOSTBUS_STATE,$HOSTBUS_SEVERITY,$HOSTBUS_REASON\"; \
+             echo \"$HOSTBUS_TITLE\"; cat; }} > {}",
+            out.display()
+        );
+        let program = program(&folder, &script, 0o755);
+        let text = format!("program = {program:?}\narguments = [\"$(id); a b\"]");
+        let command = opened(&text).unwrap();
+        let mut message = examples::message("main-1");
+        message.title = "$(id)\n`id`\0".to_owned();
+        assert_eq!(command.send(&message).await, Verdict::Delivered);
+        let told = std::fs::read_to_string(&out).unwrap();
+        let mut lines = told.lines();
+        assert_eq!(lines.next(), Some("1,$(id); a b"));
+        assert_eq!(lines.next(), Some("firing,critical,firing"));
+        assert_eq!(lines.next(), Some("$(id) `id`"));
+        let read: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+        assert_eq!(read, document(&message, DOCUMENT_BYTES));
+    }
+
+    #[test]
+    fn a_recovery_says_so_in_the_environment() {
+        let of = |message: &Message, name: &str| {
+            let variables = variables(message);
+            let found = variables.into_iter().find(|(known, _)| *known == name);
+            found.unwrap().1
+        };
+        let recovery = examples::recovery("main-2");
+        assert_eq!(of(&recovery, "HOSTBUS_STATE"), "resolved");
+        assert_eq!(of(&recovery, "HOSTBUS_SEVERITY"), "critical");
+        assert_eq!(of(&recovery, "HOSTBUS_KEY"), "main-2");
+    }
+
+    #[test]
+    fn only_a_program_by_its_whole_path_that_not_everybody_may_change_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |text: &str, words: &[&str]| {
+            let error = opened(text).map(drop).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{text}: {word} in {error}");
+            }
+        };
+        check("", &["x.program", "absolute"]);
+        check("program = \"siren\"", &["x.program", "absolute"]);
+        check("program = \"../siren\"", &["x.program", "absolute"]);
+        check(
+            "program = \"/nowhere/siren\"",
+            &["x.program", "No such file"],
+        );
+        check("program = \"/etc\"", &["x.program", "no file"]);
+        let text = |mode| format!("program = {:?}", program(&folder, "", mode));
+        check(&text(0o644), &["x.program", "chmod +x"]);
+        check(&text(0o757), &["x.program", "chmod o-w"]);
+        let good = text(0o755);
+        assert!(opened(&good).is_ok());
+        check(
+            &format!("{good}\ntimeout_seconds = 56"),
+            &["x.timeout_seconds", "55"],
+        );
+        check(
+            &format!("{good}\narguments = [\"a\\u0000b\"]"),
+            &["x.arguments", "NUL"],
+        );
+        check(&format!("{good}\nshell = true"), &["shell", "unknown"]);
     }
 }

@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::address::Plain;
+use super::address::{self, Plain};
 use super::answer::{Answer, excerpt};
 use super::signature::Digest;
 use super::{
@@ -118,6 +118,7 @@ impl Http for DingTalk {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&address::secrets(&self.url));
         let Some(Reply {
             errcode: code,
             errmsg,

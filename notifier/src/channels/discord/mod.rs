@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use hostbus_daemon::secret::Secret;
 use jiff::Timestamp;
+use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::address::Plain;
+use super::address::{self, Plain};
 use super::colour::Colour;
 use super::{
     Answer, ChannelError, Http, Limits, Measure, Message, Opening, Pace, Request, Service, Verdict,
@@ -52,7 +53,7 @@ pub struct DiscordConfig {
 
 /// An open Discord channel.
 pub struct Discord {
-    url: Secret,
+    url: Url,
     templates: Templates,
     messages: usize,
 }
@@ -74,7 +75,7 @@ impl Discord {
             url.query_pairs_mut().append_pair("wait", "true");
         }
         Ok(Self {
-            url: Secret::new(url),
+            url,
             templates: opening.templates(Markup::Markdown)?,
             messages: opening.messages,
         })
@@ -120,14 +121,15 @@ impl Http for Discord {
             embeds[0]["timestamp"] = json!(formed.to_string());
         }
         let body = json!({"embeds": embeds, "allowed_mentions": {"parse": []}});
-        Request::post_json(self.url.clone(), &body)
+        Request::post_json(Secret::new(self.url.clone()), &body)
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&address::secrets(&self.url));
         match answer.status {
             429 => Verdict::Retry {
                 reason: answer.summary(),
-                after: wait(answer).or_else(|| answer.retry_after()),
+                after: wait(&answer).or_else(|| answer.retry_after()),
             },
             // A page of something in between is no word of Discord's.
             200 if answer.json::<Stored>().is_none() => answer.later(),
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn the_address_keeps_what_it_asks_for() {
         let check = |url: &str, expected: &str| {
-            assert_eq!(opened(url).unwrap().url.reveal(), expected);
+            assert_eq!(opened(url).unwrap().url.as_str(), expected);
         };
         check(
             "https://x/1/y?thread_id=7",

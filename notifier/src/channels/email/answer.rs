@@ -1,5 +1,7 @@
 //! What a mail server's answer means. Pure.
 
+use hostbus_daemon::secret::Secret;
+
 use crate::channels::Verdict;
 
 /// How far the conversation with the server had come.
@@ -37,6 +39,20 @@ pub(super) enum Trouble {
     Network(String),
 }
 
+impl Trouble {
+    /// The same without what must not be shown; less than four characters are no secret.
+    pub(super) fn hiding(mut self, secrets: &[Secret]) -> Self {
+        let (Self::Answer { text, .. }
+        | Self::Tls(text)
+        | Self::Missing(text)
+        | Self::Network(text)) = &mut self;
+        for secret in secrets.iter().filter(|secret| secret.reveal().len() >= 4) {
+            *text = text.replace(secret.reveal(), "…");
+        }
+        self
+    }
+}
+
 impl From<lettre::transport::smtp::Error> for Trouble {
     fn from(error: lettre::transport::smtp::Error) -> Self {
         let text = match std::error::Error::source(&error) {
@@ -61,7 +77,8 @@ fn is_handshake(error: &lettre::transport::smtp::Error) -> bool {
     while let Some(error) = source {
         let io = error.downcast_ref::<std::io::Error>();
         let inner = io.and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+        let tls = inner.and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>());
+        if tls.is_some() {
             return true;
         }
         source = error.source();

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding};
+use hostbus_daemon::secret::Secret;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
@@ -87,9 +89,12 @@ impl EmailConfig {
         }
         let (file, env) = (self.password_file.as_ref(), self.password_env.as_ref());
         let password = opening.secret("password", file, env)?;
+        let mut hidden = Vec::new();
         let credentials = match (&self.user, password) {
             (Some(user), Some(password)) => {
-                Some(Credentials::new(user.clone(), password.reveal().to_owned()))
+                let password = password.reveal();
+                hidden = travelling(user, password);
+                Some(Credentials::new(user.clone(), password.to_owned()))
             }
             (None, None) => None,
             (Some(_), None) => {
@@ -106,6 +111,7 @@ impl EmailConfig {
             port: self.port(),
             encryption: self.encryption(server, opening)?,
             credentials,
+            hidden,
             timeout: Duration::from_secs(self.timeout_seconds.into()),
         })
     }
@@ -172,6 +178,14 @@ impl EmailConfig {
             opening.value("tls", "others", expected)
         })
     }
+}
+
+/// A password as it stands in the commands of a login, and by itself.
+fn travelling(user: &str, password: &str) -> Vec<Secret> {
+    let plain = format!("\0{user}\0{password}");
+    let coded = [plain.as_str(), password].map(|text| Base64::encode_string(text.as_bytes()));
+    let [plain, login] = coded.map(Secret::new);
+    vec![plain, login, Secret::new(password)]
 }
 
 fn certificate(path: &Path) -> Result<Certificate, String> {

@@ -64,7 +64,7 @@ pub(super) fn settle(
             continue;
         };
         reasons.push(format!("{address}: {reason}"));
-        if for_now && tries < MAX_TRIES || for_now && !somebody_has_it {
+        if for_now && (tries < MAX_TRIES || !somebody_has_it) {
             again.push(address);
         } else {
             without.push((address, reason));

@@ -210,5 +210,6 @@ mod tests {
         let mail = mail(&chinese);
         assert!(mail.is_ascii(), "{mail}");
         assert_eq!(one_line(&chinese.title, 250).chars().count(), 250);
+        assert_eq!(one_line("a\r\nb\0", 250), "a  b ");
     }
 }

@@ -54,7 +54,7 @@ pub struct Email {
     leftover: Mutex<Option<Leftover>>,
     templates: Templates,
     /// The same words as HTML.
-    html: Templates,
+    html: Box<Templates>,
     messages: usize,
 }
 
@@ -71,7 +71,7 @@ impl Email {
             to,
             leftover: Mutex::new(None),
             templates: opening.templates(Markup::Plain)?,
-            html: opening.templates(Markup::Html)?,
+            html: Box::new(opening.templates(Markup::Html)?),
             messages: opening.messages,
         })
     }
@@ -93,7 +93,7 @@ impl Email {
                 };
             }
         };
-        let before = self.leftover.lock().expect("no call panics").take();
+        let before = self.leftover.lock().expect("no call panics").clone();
         let before = before.filter(|leftover| leftover.is_of(&message.key));
         let to: Vec<Address> = match &before {
             Some(leftover) => leftover.addresses().to_vec(),

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hostbus_daemon::secret::Secret;
 use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
@@ -22,6 +23,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     pub(super) encryption: Encryption,
     pub(super) credentials: Option<Credentials>,
+    /// What of the login must not be shown where the server repeats it.
+    pub(super) hidden: Vec<Secret>,
     /// For the whole conversation.
     pub(super) timeout: Duration,
 }
@@ -53,14 +56,17 @@ impl Server {
         mail: &[u8],
     ) -> Result<TurnedAway, Failure> {
         let talk = self.talk(from, to, mail);
-        match tokio::time::timeout(self.timeout, talk).await {
-            Ok(result) => result,
-            Err(_) => {
-                let seconds = self.timeout.as_secs();
-                let text = format!("it took longer than {seconds} s (`timeout_seconds`)");
-                Err((Stage::Connect, Trouble::Network(text)))
-            }
+        let Ok((given, connection)) = tokio::time::timeout(self.timeout, talk).await else {
+            let seconds = self.timeout.as_secs();
+            let text = format!("it took longer than {seconds} s (`timeout_seconds`)");
+            return Err((Stage::Connect, Trouble::Network(text)));
+        };
+        let given = given.map_err(|(stage, trouble)| (stage, trouble.hiding(&self.hidden)));
+        if let Some(mut connection) = connection {
+            // Whoever has the mail has it, however the good-bye goes.
+            let _ = tokio::time::timeout(QUIT_WITHIN, connection.abort()).await;
         }
+        given
     }
 
     /// Host and port, to be shown.
@@ -68,12 +74,23 @@ impl Server {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The conversation but for its good-bye, for which it leaves the connection.
     async fn talk(
         &self,
         from: &Address,
         to: &[Address],
         mail: &[u8],
-    ) -> Result<TurnedAway, Failure> {
+    ) -> (Result<TurnedAway, Failure>, Option<AsyncSmtpConnection>) {
+        match self.connect().await {
+            Ok(mut connection) => {
+                let given = give(&mut connection, self.credentials.as_ref(), from, to, mail).await;
+                (given, Some(connection))
+            }
+            Err(failure) => (Err(failure), None),
+        }
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
         let at = |stage| move |error| (stage, Trouble::from(error));
         let hello = ClientId::default();
         let whole = match &self.encryption {
@@ -89,10 +106,7 @@ impl Server {
             let upgraded = connection.starttls(parameters.clone(), &hello).await;
             upgraded.map_err(at(Stage::Tls))?;
         }
-        let given = give(&mut connection, self.credentials.as_ref(), from, to, mail).await;
-        // Whoever has the mail has it, however the good-bye goes.
-        let _ = tokio::time::timeout(QUIT_WITHIN, connection.abort()).await;
-        given
+        Ok(connection)
     }
 }
 

@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::address::Plain;
+use super::address::{self, Plain};
 use super::answer::{Answer, excerpt};
 use super::signature::Digest;
 use super::{
@@ -128,6 +128,7 @@ impl Http for Feishu {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&address::secrets(&self.url));
         let reply = answer.json::<Reply>().unwrap_or_default();
         let Some(code) = reply.code.or(reply.old_code) else {
             return match answer.status {

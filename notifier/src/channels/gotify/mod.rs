@@ -140,6 +140,7 @@ impl Http for Gotify {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&[self.token.reveal()]);
         match answer.status {
             // A page of something in between is no word of Gotify's.
             200..=299 if answer.json::<Stored>().is_none() => answer.later(),

@@ -76,6 +76,8 @@ pub struct Ntfy {
     server: Secret,
     topic: String,
     authorization: Option<Secret>,
+    /// What must not be shown of it.
+    secrets: Vec<Secret>,
     click_url: Option<String>,
     templates: Templates,
     messages: usize,
@@ -94,6 +96,7 @@ impl Ntfy {
         )?;
         let (file, env) = (config.password_file.as_ref(), config.password_env.as_ref());
         let password = opening.secret("password", file, env)?;
+        let secrets = token.iter().chain(&password).cloned().collect();
         let authorization = match (token, &config.user, password) {
             (None, None, None) => None,
             (Some(token), None, None) => Some(Secret::new(format!("Bearer {}", token.reveal()))),
@@ -131,6 +134,7 @@ impl Ntfy {
             server: Secret::new(server),
             topic: config.topic.clone(),
             authorization,
+            secrets,
             click_url: config.click_url.clone(),
             templates: opening.templates(Markup::Plain)?,
             messages: opening.messages,
@@ -197,6 +201,8 @@ impl Http for Ntfy {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let secrets: Vec<&str> = self.secrets.iter().map(Secret::reveal).collect();
+        let answer = answer.hiding(&secrets);
         match answer.status {
             // A page of something in between is no word of ntfy's.
             200..=299 if answer.json::<Published>().is_none() => answer.later(),

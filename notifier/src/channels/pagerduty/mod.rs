@@ -173,6 +173,7 @@ impl Http for PagerDuty {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&[self.routing_key.reveal()]);
         match answer.status {
             202 => Verdict::Delivered,
             // Something between us and PagerDuty answered.

@@ -188,6 +188,7 @@ impl Http for Pushover {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&[self.token.reveal(), self.user.reveal()]);
         let said = answer.json::<Said>();
         match (answer.status, said) {
             (429, _) => Verdict::Retry {

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hostbus_daemon::secret::Secret;
+use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -84,7 +85,7 @@ pub struct Slack {
 
 enum Way {
     Webhook {
-        url: Secret,
+        url: Url,
     },
     Bot {
         url: Secret,
@@ -138,9 +139,7 @@ impl Slack {
                     "the address of an incoming webhook, `https://hooks.slack.com/services/…`, or \
                      `token_file` and `channel` for a bot",
                 )?;
-                Way::Webhook {
-                    url: Secret::new(url),
-                }
+                Way::Webhook { url }
             }
         };
         Ok(Self {
@@ -196,7 +195,7 @@ impl Http for Slack {
             }],
         });
         match &self.way {
-            Way::Webhook { url } => Request::post_json(url.clone(), &body),
+            Way::Webhook { url } => Request::post_json(Secret::new(url.clone()), &body),
             Way::Bot {
                 url,
                 token,
@@ -213,12 +212,16 @@ impl Http for Slack {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = match &self.way {
+            Way::Webhook { url } => answer.hiding(&address::secrets(url)),
+            Way::Bot { token, .. } => answer.hiding(&[token.reveal()]),
+        };
         if matches!(answer.status, 408 | 425 | 429 | 500..=599) {
             return answer.later();
         }
         match &self.way {
-            Way::Webhook { .. } => webhook_verdict(answer),
-            Way::Bot { .. } => bot_verdict(answer),
+            Way::Webhook { .. } => webhook_verdict(&answer),
+            Way::Bot { .. } => bot_verdict(&answer),
         }
     }
 }

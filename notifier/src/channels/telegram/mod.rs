@@ -36,6 +36,7 @@ const TEXT_UNITS: usize = 4096 - 2 * TITLE_CHARACTERS - 2;
 /// A chat that a bot writes to.
 pub struct Telegram {
     url: Secret,
+    token: Secret,
     chat: ChatId,
     thread: Option<i64>,
     templates: Templates,
@@ -72,6 +73,7 @@ impl Telegram {
         Ok(Self {
             url: address_of(&config.base_url, &token)
                 .map_err(|expected| opening.value("base_url", &config.base_url, expected))?,
+            token,
             chat: chat.clone(),
             thread: config.message_thread_id,
             templates: opening.templates(Markup::Telegram)?,
@@ -143,6 +145,7 @@ impl Http for Telegram {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&[self.token.reveal()]);
         let Some(reply) = answer.json::<Reply>() else {
             return match answer.status {
                 200..=299 => answer.later(),

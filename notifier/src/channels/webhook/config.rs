@@ -23,7 +23,7 @@ pub struct WebhookConfig {
     /// The environment variable that holds it.
     pub secret_env: Option<String>,
     /// More headers.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// More headers whose values stand in files.
     pub headers_file: BTreeMap<String, PathBuf>,
     /// More headers whose values stand in environment variables.

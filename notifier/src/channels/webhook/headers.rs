@@ -25,7 +25,7 @@ pub(super) fn read(
 ) -> Result<Vec<(String, Secret)>, ChannelError> {
     let mut found: Vec<(String, Secret)> = Vec::new();
     for (name, value) in &config.headers {
-        take("headers", name, Secret::new(value), opening, &mut found)?;
+        take("headers", name, value.clone(), opening, &mut found)?;
     }
     for (name, path) in &config.headers_file {
         let value = secret(Some(path), None, opening)?;

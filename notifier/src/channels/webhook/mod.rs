@@ -18,7 +18,7 @@ mod headers;
 use hostbus_daemon::secret::Secret;
 use reqwest::Url;
 
-use super::address::Plain;
+use super::address::{self, Plain};
 use super::answer::Answer;
 use super::signature::Digest;
 use super::{
@@ -200,6 +200,12 @@ impl Http for Webhook {
             413 => "raise the receiver's limit: a body has at most a few hundred KiB",
             _ => "look at what the receiver's log says of it",
         };
-        answer.by_status(hint)
+        let mut secrets = address::secrets(&self.url);
+        let kept = self.headers.iter().map(|(_, value)| value);
+        secrets.extend(
+            kept.chain(&self.secret)
+                .map(|secret| secret.reveal().to_owned()),
+        );
+        answer.hiding(&secrets).by_status(hint)
     }
 }

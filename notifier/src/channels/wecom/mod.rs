@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::address::Plain;
+use super::address::{self, Plain};
 use super::answer::{Answer, excerpt};
 use super::{
     ChannelError, Http, Limits, Measure, Message, Opening, Pace, Request, Service, Verdict,
@@ -94,6 +94,7 @@ impl Http for WeCom {
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
+        let answer = answer.hiding(&address::secrets(&self.url));
         let Some(Reply {
             errcode: code,
             errmsg,
