@@ -6,7 +6,7 @@
 //! | [`folder`] | the data folder: lock, credentials, where the running site listens |
 //! | [`reach`] | how the client verbs find the bus and Redis |
 //! | [`up`] | the whole site in one process |
-//! | [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
+//! | [`top`], [`watch`], [`history`], [`doctor`], [`forget`], [`rules`] | one verb each |
 
 mod cli;
 mod doctor;
@@ -14,6 +14,7 @@ mod folder;
 mod forget;
 mod history;
 mod reach;
+mod rules;
 mod top;
 mod up;
 mod watch;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Verb::History(args) => quietly().and_then(|()| history::run(args)),
         Verb::Doctor(args) => quietly().and_then(|()| doctor::run(args)),
         Verb::Forget(args) => quietly().and_then(|()| forget::run(args)),
+        Verb::Rules(args) => quietly().and_then(|()| rules::run(args)),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -8,6 +8,7 @@
 //! | [`config`] | the `[notifier]` section |
 //! | [`rule`] | what a rule says |
 //! | [`evaluator`] | samples to alerts |
+//! | [`replay`] | what rules would have raised in the past |
 //! | [`globs`] | lists of globs |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`channels`] | the ways to people |
@@ -19,6 +20,7 @@ pub mod error;
 pub mod evaluator;
 pub mod globs;
 pub mod notice;
+pub mod replay;
 pub mod rule;
 
 use std::time::Duration;

@@ -61,8 +61,8 @@ pub struct Rule {
     pub for_ms: u64,
     /// For how long an alert goes on firing once its condition is over, in milliseconds.
     pub keep_firing_ms: u64,
-    /// The sentence of its alerts, with `{node}`, `{instance}`, `{value}`, `{threshold}`,
-    /// `{severity}`; `None` is the built-in one.
+    /// The sentence of its alerts, with `{node}`, `{instance}`, `{value}` and `{threshold}` with their
+    /// units, `{severity}`; `None` is the built-in one.
     pub summary: Option<String>,
     /// Put into its alerts as they are.
     pub labels: Vec<(String, String)>,
