@@ -11,7 +11,8 @@ pub struct Config {
     pub site: SiteId,
     /// Its name among several notifiers. Default `main`.
     pub instance: NodeId,
-    /// Files of rules; the name of a file may be a glob, `rules/*.toml`. Default: none.
+    /// Files of rules, below the folder of this process where they are relative; the name of a file may be
+    /// a glob, `rules/*.toml`. Default: none.
     pub rules: Vec<String>,
     /// Whether the rules that ship with hostbus hold too. Default true.
     pub default_rules: bool,

@@ -22,13 +22,15 @@ use crate::{history, reach};
 /// The interval of rows as they came whose sample does not tell it.
 const USUAL_INTERVAL_MS: u64 = 10_000;
 
+type Rules = Vec<Arc<Rule>>;
+
 /// What was tried, and what came of it.
 struct Trial {
     node: NodePath,
     stretch: Stretch,
     tier: Tier,
-    tested: Vec<Arc<Rule>>,
-    untested: Vec<Arc<Rule>>,
+    tested: Rules,
+    untested: Rules,
     outcome: Outcome,
 }
 
@@ -86,7 +88,7 @@ pub(super) async fn test(args: &TestArgs) -> anyhow::Result<u8> {
 }
 
 /// The rules to test, and those that history says nothing about.
-fn chosen(args: &TestArgs) -> anyhow::Result<(Vec<Arc<Rule>>, Vec<Arc<Rule>>)> {
+fn chosen(args: &TestArgs) -> anyhow::Result<(Rules, Rules)> {
     let written = rules_of(&args.file)?;
     let names: Vec<String> = written.iter().map(|one| one.name.to_string()).collect();
     let rules = written
@@ -154,10 +156,10 @@ impl Trial {
                 let until = one
                     .ended_ms
                     .map_or_else(|| "still".to_owned(), |ms| shown(ms, zone));
-                let (fired, lasted) = (
-                    shown(one.fired_ms, zone),
-                    duration::text(self.lasted_ms(one)),
-                );
+                let lasted_ms = self.lasted_ms(one);
+                // Who looks at hours does not look at milliseconds.
+                let lasted = duration::text(lasted_ms - lasted_ms % 1000);
+                let fired = shown(one.fired_ms, zone);
                 line(cells, [&fired, &until, &lasted, &worst(one)]);
             }
         }
@@ -268,7 +270,7 @@ mod tests {
             severity: AlertSeverity::Warning,
             began_ms: 500,
             fired_ms: 1_000,
-            ended_ms: Some(91_000),
+            ended_ms: Some(91_250),
             worst: Some(9.5),
             threshold: Some(4.0),
             summary: "high".to_owned(),
