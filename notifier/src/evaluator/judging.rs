@@ -50,6 +50,8 @@ pub(super) struct Owner<'n> {
     pub(super) path: &'n NodePath,
     pub(super) alerts: &'n mut usize,
     pub(super) due_ms: &'n mut u64,
+    /// From one of its samples to the next.
+    pub(super) interval_ms: u64,
 }
 
 impl Bench<'_> {
@@ -74,6 +76,7 @@ impl Bench<'_> {
                 path,
                 alerts: &mut node.alerts,
                 due_ms: &mut node.due_ms,
+                interval_ms: node.presence.interval_ms(),
             };
             self.ledger
                 .value(self.book, &mut owner, &mut node.own, check, value);
@@ -98,7 +101,7 @@ impl Ledger<'_> {
         value: f64,
     ) {
         let folded = match instance.memories.get_mut(usize::from(check.memory)) {
-            Some(memory) => memory.fold(check.fold, value, self.now_ms),
+            Some(memory) => memory.fold(check.fold, value, owner.interval_ms, self.now_ms),
             None => Some(value),
         };
         if let Some(folded) = folded
@@ -175,7 +178,7 @@ impl Ledger<'_> {
         }
         match (raised.told, raised.value) {
             (Some(told), Some(value)) => (value - told).abs() > told.abs() / 10.0,
-            (told, value) => told != value,
+            _ => false,
         }
     }
 
@@ -263,6 +266,7 @@ impl<'v, 'e> Visit<'v, 'e> {
         if self.node.alerts > self.node.own.raised.len() {
             self.miss();
         }
+        self.node.live_ms = self.bench.ledger.now_ms;
         self.bench.figures.left_out += std::mem::take(&mut self.bench.ledger.left_out);
     }
 
@@ -303,11 +307,17 @@ impl<'v, 'e> Visit<'v, 'e> {
         };
         let Bench { book, ledger, .. } = &mut *self.bench;
         let instance = &mut self.node.instances[at];
-        instance.seen(ledger.now_ms);
+        let silence_ms = self.node.presence.silence_ms();
+        instance.seen(self.node.live_ms, silence_ms, ledger.now_ms);
         let mut owner = Owner {
             path: self.path,
             alerts: &mut self.node.alerts,
             due_ms: &mut self.node.due_ms,
+            interval_ms: self
+                .node
+                .presence
+                .interval_ms()
+                .max(u64::from(instance.every_ms)),
         };
         for check in &book.plan_ref(instance.plan).checks {
             let Some(value) = check.value(series, place) else {

@@ -36,6 +36,9 @@ mod revision;
 mod standing;
 mod wording;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

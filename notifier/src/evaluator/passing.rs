@@ -75,13 +75,10 @@ impl Evaluator {
             }
             over.push(key.clone());
             match alert.state {
-                AlertState::Pending => out.push(Change {
+                AlertState::Pending | AlertState::Resolved => out.push(Change {
                     key: key.clone(),
                     alert: None,
                 }),
-                AlertState::Resolved => {
-                    closing.insert(key.clone(), alert.since + RESOLVED_MS);
-                }
                 AlertState::Firing => {
                     (alert.state, alert.since) = (AlertState::Resolved, now_ms);
                     let known = self.book.number_of(&key.rule).is_some();
@@ -138,6 +135,7 @@ impl Bench<'_> {
                         path,
                         alerts: &mut node.alerts,
                         due_ms: &mut node.due_ms,
+                        interval_ms: node.presence.interval_ms(),
                     };
                     self.ledger
                         .settle(self.book, &mut owner, instance, check, 1.0);
