@@ -244,19 +244,20 @@ impl Window {
     }
 
     fn aggregate(&self, how: Aggregate) -> f64 {
-        let values = || self.points.iter().map(|point| point.value);
-        let count = || {
-            self.points
-                .iter()
-                .map(|point| f64::from(point.count))
-                .sum::<f64>()
-        };
+        let (mut count, mut sum) = (0_u32, 0.0);
+        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
+        for point in &self.points {
+            count += u32::from(point.count);
+            sum += point.value;
+            least = least.min(point.value);
+            greatest = greatest.max(point.value);
+        }
         match how {
-            Aggregate::Average => values().sum::<f64>() / count(),
-            Aggregate::Sum => values().sum(),
-            Aggregate::Count => count(),
-            Aggregate::Minimum => values().fold(f64::INFINITY, f64::min),
-            Aggregate::Maximum => values().fold(f64::NEG_INFINITY, f64::max),
+            Aggregate::Average => sum / f64::from(count),
+            Aggregate::Sum => sum,
+            Aggregate::Count => f64::from(count),
+            Aggregate::Minimum => least,
+            Aggregate::Maximum => greatest,
         }
     }
 
@@ -269,24 +270,27 @@ impl Window {
     /// The value in `ahead_ms` by the line of least squares through the steps' averages, each weighing
     /// as much as it has values.
     fn forecast(&self, step_ms: u64, ahead_ms: u64, now_ms: u64) -> Option<f64> {
+        let newest = self.points.back()?;
+        // Times are steps after the newest point: small numbers, so that no digits are lost.
+        let at = |point: &Point| {
+            let parts = f64::from(point.part) - f64::from(newest.part);
+            f64::from(point.step) - f64::from(newest.step) + parts / f64::from(u16::MAX)
+        };
         let (mut weight, mut times, mut values) = (0.0, 0.0, 0.0);
-        // Times are seconds before now, so that no digits are lost.
-        let at = |point: &Point| -seconds(now_ms.saturating_sub(self.at_ms(point, step_ms)));
+        let (mut squares, mut products) = (0.0, 0.0);
         for point in &self.points {
-            let count = f64::from(point.count);
+            let (count, time) = (f64::from(point.count), at(point));
             weight += count;
-            times += count * at(point);
+            times += count * time;
             values += point.value;
+            squares += count * time * time;
+            products += point.value * time;
         }
-        let (time, value) = (times / weight, values / weight);
-        let (mut spread, mut along) = (0.0, 0.0);
-        for point in &self.points {
-            let count = f64::from(point.count);
-            let off = at(point) - time;
-            spread += count * off * off;
-            along += off * (point.value - count * value);
-        }
-        (spread > 0.0).then(|| value + along / spread * (seconds(ahead_ms) - time))
+        let spread = weight * squares - times * times;
+        let slope = (weight * products - times * values) / spread;
+        let since_newest_ms = now_ms.saturating_sub(self.at_ms(newest, step_ms));
+        let ahead = seconds(ahead_ms + since_newest_ms) / seconds(step_ms);
+        (spread > 0.0).then(|| values / weight + slope * (ahead - times / weight))
     }
 }
 
@@ -300,7 +304,11 @@ fn seconds(span_ms: u64) -> f64 {
 
 impl Point {
     fn add(&mut self, fold: Fold, value: f64) {
-        self.count = self.count.saturating_add(1);
+        // A step of hours, heard ten times a second: what it has says enough.
+        if self.count == u16::MAX {
+            return;
+        }
+        self.count += 1;
         match fold {
             Fold::Aggregate {
                 how: Aggregate::Minimum,

@@ -206,7 +206,7 @@ impl Evaluator {
             renumbered,
             ledger: Ledger {
                 closing: &mut self.closing,
-                left_out: 0,
+                figures: &mut self.figures,
                 max_alerts: self.options.max_alerts_per_node,
                 now_ms,
                 out,

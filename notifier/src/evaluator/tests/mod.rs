@@ -143,7 +143,7 @@ impl Site {
             };
             let (was, is) = (told(before), told(alert.as_ref()));
             if let Some((state, severity, since)) = is.filter(|_| was != is) {
-                let since = since - BEGIN_MS;
+                let since = since.abs_diff(BEGIN_MS);
                 self.transitions
                     .push(format!("{key} {state} {severity} {since}"));
             }
@@ -244,7 +244,7 @@ impl Site {
     pub(super) fn stands(&self) -> Vec<String> {
         let line = |(key, alert): (&AlertKey, &Alert)| {
             let key = key.to_string();
-            let since = (alert.since - BEGIN_MS) / 1000;
+            let since = alert.since.abs_diff(BEGIN_MS) / 1000;
             format!("{} {} {} {since}", &key[5..], alert.state, alert.severity)
         };
         self.bus.iter().map(line).collect()

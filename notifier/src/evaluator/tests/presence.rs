@@ -50,13 +50,9 @@ fn happen(site: &mut Site, event: Event) {
             site.pass(seconds * 1000);
             site.evaluator.calm(site.now_ms);
         }
-        Event::Restart => site.restart(seconds_are_even(now_ms)),
+        Event::Restart => site.restart((now_ms / 1000).is_multiple_of(2)),
     }
     site.take(out);
-}
-
-fn seconds_are_even(now_ms: u64) -> bool {
-    now_ms / 1000 % 2 == 0
 }
 
 fn check(name: &str, events: &[Event], expected: &[&str]) {
@@ -198,6 +194,26 @@ fn other_alerts_of_a_silent_node_stay_as_they_are() {
         site.stands(),
         ["a/busy firing critical 0", "a/node-down firing critical 30"]
     );
+}
+
+#[test]
+fn a_clock_of_ours_that_is_set_is_nobodys_silence() {
+    for jump_ms in [-7_200_000, 7_200_000] {
+        let mut site = site();
+        for _ in 0..6 {
+            site.send("a", cpu(1.0));
+        }
+        let time = "our clock is set";
+        site.now_ms = site.now_ms.checked_add_signed(jump_ms).unwrap();
+        site.pass(19_000);
+        assert_eq!(site.stands(), [""; 0], "{time} by {jump_ms} ms");
+        site.pass(11_000);
+        assert_eq!(
+            site.stands().len(),
+            1,
+            "{time} by {jump_ms} ms, and the node is silent"
+        );
+    }
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn a_disk_that_was_pulled_out_is_gone_after_a_quarter_of_an_hour() {
         .unwrap();
     assert_eq!(
         gone.summary,
-        "filesystem /usb on a: used is 95 %, no longer above 90 % (gone: the host no longer reports it)"
+        "filesystem /usb on a: used is 95 %, above 90 % (gone: the host no longer reports it)"
     );
     site.pass(super::super::RESOLVED_MS);
     assert_eq!(site.stands(), ["a/full// firing critical 0"]);
