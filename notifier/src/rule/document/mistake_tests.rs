@@ -1,3 +1,5 @@
+//! What is said of each mistake, word by word.
+
 use super::*;
 
 const LOAD: &str = "metric = \"cpu.load1\"\nwarning = { above = 4 }";

@@ -1,3 +1,5 @@
+//! What documents mean, and that nothing in one ends the process.
+
 use hostbus_wire::alert::AlertSeverity;
 use proptest::prelude::*;
 
