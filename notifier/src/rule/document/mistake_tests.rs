@@ -179,6 +179,14 @@ fn a_mistake_in_a_threshold_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_quantity_that_is_none_is_told() {
+    assert_eq!(
+        mistake("metric = \"memory.available_bytes\"\nwarning = { below = \"2G\" }"),
+        "line 4: rule x: warning.below = \"2G\": expected a number of bytes, or a text such as \"2GiB\""
+    );
+}
+
+#[test]
 fn a_mistake_in_a_window_is_told_with_its_reason() {
     let check = |metric: &str, rest: &str, expected: &str| {
         let rest = format!("metric = \"{metric}\"\nwarning = {{ above = 1 }}\n{rest}");

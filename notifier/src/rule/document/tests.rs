@@ -115,6 +115,20 @@ fn what_is_so_or_not_has_a_severity_alone() {
 }
 
 #[test]
+fn thresholds_in_bytes_may_have_their_unit() {
+    let rule = rule(
+        "metric = \"filesystems.available_bytes\"\nwarning = { below = \"2GiB\", clear = 3e9 }",
+    );
+    let warning = level(
+        AlertSeverity::Warning,
+        Operator::Below,
+        2_147_483_648.0,
+        3e9,
+    );
+    assert_eq!(rule.levels, [warning]);
+}
+
+#[test]
 fn overrides_keep_what_they_do_not_say() {
     let rule = rule(
         r#"
