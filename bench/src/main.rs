@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`broker`] | `broker`: the broker beside mosquitto under the same load |
 //! | [`crowd`] | `crowd`: many publishers connected, each at its interval |
+//! | [`evaluator`] | `evaluator`: samples through a notifier's rules |
 //! | [`pipeline`] | `pipeline`: simulated nodes over MQTT into Redis, and what each part costs |
 //! | [`publisher`] | `publisher`: the publisher beside collectd and node_exporter at one interval |
 //! | [`sample`] | `sample`: the size of a sample on the wire |
@@ -27,6 +28,7 @@
 
 mod broker;
 mod crowd;
+mod evaluator;
 mod figures;
 mod life;
 mod load;
@@ -63,6 +65,8 @@ enum What {
     Broker(broker::Args),
     /// Many publishers connected at once: memory and CPU of each part, and the latest sample.
     Crowd(crowd::Args),
+    /// Samples through 100 rules: samples a second of a core, and bytes for 10,000 nodes.
+    Evaluator(evaluator::Args),
     /// Metrics to Redis: points per second, CPU seconds a million points by part, bytes a point.
     Pipeline(pipeline::Args),
     /// The publisher beside collectd and node_exporter: memory, CPU and size.
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Broker(args) => broker::run(&args),
         What::Crowd(args) => crowd::run(&args),
+        What::Evaluator(args) => evaluator::run(&args),
         What::Pipeline(args) => pipeline::run(&args),
         What::Publisher(args) => publisher::run(&args),
         What::Read(args) => read::run(&args),

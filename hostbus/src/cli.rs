@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use hostbus_store::Tier;
 use hostbus_wire::TopicRoot;
 
+use crate::rules::args::RulesArgs;
+
 /// Host telemetry on one MQTT bus.
 #[derive(Debug, Parser)]
 #[command(
@@ -21,6 +23,7 @@ Examples:
   hostbus alerts list                           what fires
   hostbus doctor                                what is wrong, and how to mend it
   hostbus forget web1                           remove a node with all its history
+  hostbus rules list                            what raises alerts
 
 Exit codes: 0 done, 1 failed, 2 wrong flag or setting, 3 already running."
 )]
@@ -38,6 +41,7 @@ pub(crate) enum Verb {
     Alerts(AlertsArgs),
     Doctor(DoctorArgs),
     Forget(ForgetArgs),
+    Rules(RulesArgs),
 }
 
 /// Start a site in one process: broker, this host's publisher, ingester, notifier and Redis.
@@ -396,7 +400,7 @@ pub(crate) struct ForgetArgs {
 }
 
 /// A tier by its name.
-fn tier(text: &str) -> Result<Tier, String> {
+pub(crate) fn tier(text: &str) -> Result<Tier, String> {
     let found = Tier::ALL.into_iter().find(|tier| tier.name() == text);
     found.ok_or_else(|| format!("expected one of {}", Tier::ALL.map(Tier::name).join(", ")))
 }

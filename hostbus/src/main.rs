@@ -6,7 +6,7 @@
 //! | [`folder`] | the data folder: lock, credentials, where the running site listens |
 //! | [`reach`] | how the client verbs find the bus and Redis |
 //! | [`up`] | the whole site in one process |
-//! | [`alerts`], [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
+//! | [`alerts`], [`rules`], [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
 
 mod alerts;
 mod cli;
@@ -15,6 +15,7 @@ mod folder;
 mod forget;
 mod history;
 mod reach;
+mod rules;
 mod top;
 mod up;
 mod watch;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Alerts(args) => quietly().and_then(|()| alerts::run(args)),
         Verb::Doctor(args) => quietly().and_then(|()| doctor::run(args)),
         Verb::Forget(args) => quietly().and_then(|()| forget::run(args)),
+        Verb::Rules(args) => quietly().and_then(|()| rules::run(args)),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -27,8 +27,8 @@ pub struct Config {
     pub site: SiteId,
     /// Its name among several notifiers of a site. Default `main`.
     pub instance: NodeId,
-    /// Files of rules; the name of a file may be a glob: `/etc/hostbus/rules/*.toml`. They are read again
-    /// when they change. Default: none.
+    /// Files of rules, below the folder of this process where they are relative; the name of a file may be
+    /// a glob: `/etc/hostbus/rules/*.toml`. They are read again when they change. Default: none.
     pub rules: Vec<String>,
     /// Whether the rules that come with hostbus hold. Default true.
     pub default_rules: bool,

@@ -18,6 +18,7 @@
 //! | [`rule`] | what a rule says, and how it is written |
 //! | [`rules`] | the rules in force, kept up to date |
 //! | [`evaluator`] | samples to alerts |
+//! | [`replay`] | what rules would have raised in the past |
 //! | [`globs`] | lists of globs |
 //! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
@@ -46,6 +47,7 @@ pub mod http;
 pub mod lease;
 pub mod notice;
 pub mod outgoing;
+pub mod replay;
 pub mod rule;
 pub mod rules;
 pub mod run;

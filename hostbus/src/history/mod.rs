@@ -6,7 +6,7 @@
 mod chart;
 mod events;
 mod rows;
-mod span;
+pub(crate) mod span;
 mod table;
 mod target;
 

@@ -62,7 +62,7 @@ impl Order {
         });
         let (key, last) = match (place, sample.ts) {
             (Some(place), _) => (place, self.placed),
-            (None, Some(ts)) => (((0, ts)), self.timed),
+            (None, Some(ts)) => ((0, ts), self.timed),
             // Somebody who keeps neither order nor time: what arrives is now.
             (None, None) => return Arrival::Live,
         };

@@ -64,6 +64,8 @@ pub(super) struct Book {
     pub(super) groups: Arc<BTreeMap<String, Globs>>,
     plans: Vec<Arc<Plan>>,
     known: HashMap<Outcome, u32>,
+    /// The plans of sections whose rules ask neither for nodes nor for instances.
+    uniform: HashMap<u8, Option<u32>>,
 }
 
 /// The sections, in the order of the contract; a section's number is its place.
@@ -131,6 +133,18 @@ fn what_of(watch: Watch) -> What {
     }
 }
 
+/// Whether `rule` holds alike for all nodes and instances.
+fn is_everywhere(rule: &Rule) -> bool {
+    let all = [
+        &rule.nodes,
+        &rule.except_nodes,
+        &rule.groups,
+        &rule.instances,
+        &rule.except_instances,
+    ];
+    rule.overrides.is_empty() && all.into_iter().all(Globs::is_empty)
+}
+
 /// Between which values no level of `terms` is reached.
 fn quiet(terms: &Terms) -> (f64, f64) {
     let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -179,12 +193,21 @@ impl Book {
                 .or_default()
                 .push(number);
         }
+        let uniform = by_section
+            .iter()
+            .filter(|(_, numbers)| {
+                let mut rules = numbers.iter().map(|number| &rules[*number as usize]);
+                rules.all(|rule| is_everywhere(rule))
+            })
+            .map(|(section, _)| (*section, None))
+            .collect();
         Self {
             rules,
             by_section,
             groups,
             plans: Vec::new(),
             known: HashMap::new(),
+            uniform,
         }
     }
 
@@ -212,6 +235,17 @@ impl Book {
 
     /// The plan for the instance `name` (empty for a whole section) of `section` on `path`.
     pub(super) fn plan_for(&mut self, path: &NodePath, section: u8, name: &str) -> u32 {
+        if let Some(Some(number)) = self.uniform.get(&section) {
+            return *number;
+        }
+        let number = self.outcome_for(path, section, name);
+        if let Some(uniform) = self.uniform.get_mut(&section) {
+            *uniform = Some(number);
+        }
+        number
+    }
+
+    fn outcome_for(&mut self, path: &NodePath, section: u8, name: &str) -> u32 {
         let numbers = self.by_section.get(&section).map_or(&[][..], Vec::as_slice);
         let place = Placed::new(path, name, &self.groups);
         let outcome: Outcome = numbers

@@ -30,7 +30,6 @@ pub(super) fn key(path: &NodePath, rule: &Rule, name: &str) -> AlertKey {
 /// What is needed to judge a node.
 pub(super) struct Bench<'e> {
     pub(super) book: &'e mut Book,
-    pub(super) figures: &'e mut Figures,
     pub(super) calm_from_ms: u64,
     pub(super) away: bool,
     pub(super) ledger: Ledger<'e>,
@@ -39,7 +38,7 @@ pub(super) struct Bench<'e> {
 /// Where changes go.
 pub(super) struct Ledger<'e> {
     pub(super) closing: &'e mut BTreeMap<AlertKey, u64>,
-    pub(super) left_out: u64,
+    pub(super) figures: &'e mut Figures,
     pub(super) max_alerts: usize,
     pub(super) now_ms: u64,
     pub(super) out: &'e mut Vec<Change>,
@@ -50,6 +49,8 @@ pub(super) struct Owner<'n> {
     pub(super) path: &'n NodePath,
     pub(super) alerts: &'n mut usize,
     pub(super) due_ms: &'n mut u64,
+    /// From one of its samples to the next.
+    pub(super) interval_ms: u64,
 }
 
 impl Bench<'_> {
@@ -74,6 +75,7 @@ impl Bench<'_> {
                 path,
                 alerts: &mut node.alerts,
                 due_ms: &mut node.due_ms,
+                interval_ms: node.presence.interval_ms(),
             };
             self.ledger
                 .value(self.book, &mut owner, &mut node.own, check, value);
@@ -98,7 +100,7 @@ impl Ledger<'_> {
         value: f64,
     ) {
         let folded = match instance.memories.get_mut(usize::from(check.memory)) {
-            Some(memory) => memory.fold(check.fold, value, self.now_ms),
+            Some(memory) => memory.fold(check.fold, value, owner.interval_ms, self.now_ms),
             None => Some(value),
         };
         if let Some(folded) = folded
@@ -126,7 +128,7 @@ impl Ledger<'_> {
         let rule = book.rule(check.rule);
         match (place, next) {
             (None, None) => {}
-            (None, Some(_)) if *owner.alerts >= self.max_alerts => self.left_out += 1,
+            (None, Some(_)) if *owner.alerts >= self.max_alerts => self.figures.left_out += 1,
             (None, Some(standing)) => {
                 let raised = Raised {
                     rule: check.rule,
@@ -175,7 +177,7 @@ impl Ledger<'_> {
         }
         match (raised.told, raised.value) {
             (Some(told), Some(value)) => (value - told).abs() > told.abs() / 10.0,
-            (told, value) => told != value,
+            _ => false,
         }
     }
 
@@ -216,12 +218,9 @@ impl Ledger<'_> {
             }
             Phase::Firing => {
                 let standing = raised.standing.resolved(self.now_ms);
-                let raised = Raised {
-                    standing,
-                    ..raised.clone()
-                };
-                let mut alert = wording::alert(&key, rule, terms, &raised);
-                wording::ended(&mut alert, end);
+                // Its value is as bad as it was: the sentence stays, and tells why it is over.
+                let mut alert = wording::alert(&key, rule, terms, raised);
+                wording::ended(&mut alert, end, self.now_ms);
                 self.out.push(Change {
                     key,
                     alert: Some(alert),
@@ -257,20 +256,20 @@ impl<'v, 'e> Visit<'v, 'e> {
     pub(super) fn judge(mut self, sample: &Sample) {
         sample.for_each_series(|series| {
             self.each_instance(&series, |visit, name, place| {
-                visit.judge_instance(&series, name, place)
+                visit.judge_instance(&series, name, place);
             });
         });
         if self.node.alerts > self.node.own.raised.len() {
             self.miss();
         }
-        self.bench.figures.left_out += std::mem::take(&mut self.bench.ledger.left_out);
+        self.node.live_ms = self.bench.ledger.now_ms;
     }
 
     /// Takes what a kept sample tells: which instances there were, with which values.
     pub(super) fn prime(mut self, sample: &Sample) {
         sample.for_each_series(|series| {
             self.each_instance(&series, |visit, name, place| {
-                visit.prime_instance(&series, name, place)
+                visit.prime_instance(&series, name, place);
             });
         });
     }
@@ -303,11 +302,17 @@ impl<'v, 'e> Visit<'v, 'e> {
         };
         let Bench { book, ledger, .. } = &mut *self.bench;
         let instance = &mut self.node.instances[at];
-        instance.seen(ledger.now_ms);
+        let silence_ms = self.node.presence.silence_ms();
+        instance.seen(self.node.live_ms, silence_ms, ledger.now_ms);
         let mut owner = Owner {
             path: self.path,
             alerts: &mut self.node.alerts,
             due_ms: &mut self.node.due_ms,
+            interval_ms: self
+                .node
+                .presence
+                .interval_ms()
+                .max(u64::from(instance.every_ms)),
         };
         for check in &book.plan_ref(instance.plan).checks {
             let Some(value) = check.value(series, place) else {
@@ -350,7 +355,7 @@ impl<'v, 'e> Visit<'v, 'e> {
                 self.finder = Finder::default();
             }
             if self.node.instances.len() >= MAX_INSTANCES {
-                self.bench.ledger.left_out += 1;
+                self.bench.ledger.figures.left_out += 1;
                 return None;
             }
         }

@@ -1,8 +1,8 @@
 //! What a rule must remember of one value's past, and the value that it makes of it.
 //!
-//! A window is cut into sixty steps, each of which keeps one point however many samples fall into it, so a
-//! window of an hour costs what one of five minutes does. It holds the steps of the last `window_ms`; the
-//! oldest one counts whole.
+//! A window is cut into thirty steps, each of which keeps one point however many samples fall into it, so a
+//! window of an hour costs what one of five minutes does. It holds the steps that lie wholly within the last
+//! `window_ms`, and the current one.
 //!
 //! A fold says nothing until it has seen enough: an aggregate and a rate the whole of their window, a
 //! forecast half of it. A restarted notifier therefore neither raises nor resolves by a window's first
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use crate::rule::{Aggregate, Fold};
 
 /// How many points a window keeps at most, the current step besides.
-pub(super) const STEPS: u64 = 60;
+const STEPS: u64 = 30;
 
 /// The past of one value, as its rule's fold needs it.
 #[derive(Debug, Clone)]
@@ -33,6 +33,10 @@ pub(super) enum Memory {
 pub(super) struct Window {
     /// Since when there has been no hole as long as the window.
     begun_ms: u64,
+    /// From where its steps are counted.
+    base_ms: u64,
+    /// When its last value came.
+    last_ms: u64,
     points: VecDeque<Point>,
     /// The last value of a counter, and how far it has come in all.
     last: f64,
@@ -42,18 +46,25 @@ pub(super) struct Window {
 /// One step.
 #[derive(Debug, Clone, Copy)]
 struct Point {
-    /// The step's number since 1970.
-    step: u64,
-    /// When its first value came, in milliseconds after the step's beginning.
-    after_ms: u32,
-    count: u32,
-    /// A sum, an extreme, or a counter's total before the step, as the fold needs it.
+    /// A sum, an extreme, or a counter's total at its first value, as the fold needs it.
     value: f64,
+    /// The step's number since the window began.
+    step: u32,
+    count: u16,
+    /// When its first value came, in parts of a step.
+    part: u16,
 }
 
 impl Memory {
     /// Takes `value` and tells what the fold makes of it and the past; `None`: it has not seen enough.
-    pub(super) fn fold(&mut self, fold: Fold, value: f64, now_ms: u64) -> Option<f64> {
+    /// `interval_ms` is the time from one value to the next.
+    pub(super) fn fold(
+        &mut self,
+        fold: Fold,
+        value: f64,
+        interval_ms: u64,
+        now_ms: u64,
+    ) -> Option<f64> {
         match fold {
             Fold::Last => Some(value),
             Fold::Absent { .. } => {
@@ -70,8 +81,9 @@ impl Memory {
                 let Self::Window(window) = self else {
                     return None;
                 };
+                window.make_room(fold, window_ms, interval_ms, now_ms);
                 window.push(fold, window_ms, value, now_ms);
-                window.read(fold, window_ms, now_ms)
+                window.read(fold, window_ms, interval_ms, now_ms)
             }
         }
     }
@@ -143,55 +155,84 @@ impl Window {
     fn new(now_ms: u64, value: f64) -> Self {
         Self {
             begun_ms: now_ms,
+            base_ms: now_ms,
+            last_ms: now_ms,
             points: VecDeque::new(),
             last: value,
             total: 0.0,
         }
     }
 
-    fn push(&mut self, fold: Fold, window_ms: u64, value: f64, now_ms: u64) {
+    /// Lets go what is older than the window, and all of it after a hole.
+    fn make_room(&mut self, fold: Fold, window_ms: u64, interval_ms: u64, now_ms: u64) {
         let step_ms = step_ms(window_ms);
-        let step = now_ms / step_ms;
-        let oldest = now_ms.saturating_sub(window_ms) / step_ms;
-        while self.points.front().is_some_and(|point| point.step < oldest) {
+        let hole_ms = window_ms.max(interval_ms * 3);
+        // A clock that stepped back leaves points of a future: none of them can be trusted.
+        if now_ms < self.last_ms || now_ms - self.last_ms > hole_ms {
+            *self = Self::new(now_ms, self.last);
+            return;
+        }
+        let oldest = self.step(now_ms.saturating_sub(window_ms), step_ms);
+        // A counter's change is counted from the last point before the window.
+        let kept = usize::from(matches!(fold, Fold::Rate { .. }));
+        while self
+            .points
+            .get(kept)
+            .is_some_and(|point| i64::from(point.step) <= oldest)
+        {
             self.points.pop_front();
         }
-        // A clock that stepped back leaves points of a future: none of them can be trusted.
-        if self.points.back().is_some_and(|point| point.step > step) {
-            self.points.clear();
-        }
+    }
+
+    /// The step of a time; below 0 before the beginning.
+    fn step(&self, at_ms: u64, step_ms: u64) -> i64 {
+        let number = |ms: u64| i64::try_from(ms / step_ms).unwrap_or(i64::MAX);
+        number(at_ms) - number(self.base_ms)
+    }
+
+    fn push(&mut self, fold: Fold, window_ms: u64, value: f64, now_ms: u64) {
         if self.points.is_empty() {
-            *self = Self::new(now_ms, value);
+            (self.last, self.base_ms) = (value, now_ms);
         }
+        self.last_ms = now_ms;
         if let Fold::Rate { .. } = fold {
             // A counter that falls began anew at nothing.
-            self.total += if value >= self.last {
+            let rise = if value >= self.last {
                 value - self.last
             } else {
                 value.max(0.0)
             };
+            self.total += rise;
             self.last = value;
         }
+        let step_ms = step_ms(window_ms);
+        let step = u32::try_from(self.step(now_ms, step_ms)).unwrap_or(u32::MAX);
         match self.points.back_mut() {
             Some(point) if point.step == step => point.add(fold, value),
             _ => {
-                let first = match fold {
-                    Fold::Rate { .. } => self.total,
-                    _ => value,
-                };
-                let after_ms = u32::try_from(now_ms % step_ms).unwrap_or(u32::MAX);
+                let part = now_ms % step_ms * u64::from(u16::MAX) / step_ms;
                 self.points.push_back(Point {
+                    value: if let Fold::Rate { .. } = fold {
+                        self.total
+                    } else {
+                        value
+                    },
                     step,
-                    after_ms,
                     count: 1,
-                    value: first,
+                    part: u16::try_from(part).unwrap_or(u16::MAX),
                 });
             }
         }
     }
 
-    fn read(&self, fold: Fold, window_ms: u64, now_ms: u64) -> Option<f64> {
-        let seen_ms = now_ms.saturating_sub(self.begun_ms);
+    fn at_ms(&self, point: &Point, step_ms: u64) -> u64 {
+        let step = self.base_ms / step_ms + u64::from(point.step);
+        step * step_ms + (u64::from(point.part) * step_ms).div_ceil(u64::from(u16::MAX))
+    }
+
+    fn read(&self, fold: Fold, window_ms: u64, interval_ms: u64, now_ms: u64) -> Option<f64> {
+        // The first value stands for the interval before it.
+        let seen_ms = now_ms.saturating_sub(self.begun_ms) + interval_ms;
         match fold {
             Fold::Aggregate { how, .. } if seen_ms >= window_ms => Some(self.aggregate(how)),
             Fold::Forecast { ahead_ms, .. } if seen_ms >= window_ms / 2 => {
@@ -203,49 +244,53 @@ impl Window {
     }
 
     fn aggregate(&self, how: Aggregate) -> f64 {
-        let values = || self.points.iter().map(|point| point.value);
-        let count = || {
-            self.points
-                .iter()
-                .map(|point| f64::from(point.count))
-                .sum::<f64>()
-        };
+        let (mut count, mut sum) = (0_u32, 0.0);
+        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
+        for point in &self.points {
+            count += u32::from(point.count);
+            sum += point.value;
+            least = least.min(point.value);
+            greatest = greatest.max(point.value);
+        }
         match how {
-            Aggregate::Average => values().sum::<f64>() / count(),
-            Aggregate::Sum => values().sum(),
-            Aggregate::Count => count(),
-            Aggregate::Minimum => values().fold(f64::INFINITY, f64::min),
-            Aggregate::Maximum => values().fold(f64::NEG_INFINITY, f64::max),
+            Aggregate::Average => sum / f64::from(count),
+            Aggregate::Sum => sum,
+            Aggregate::Count => f64::from(count),
+            Aggregate::Minimum => least,
+            Aggregate::Maximum => greatest,
         }
     }
 
     fn rate(&self, step_ms: u64, now_ms: u64) -> Option<f64> {
         let oldest = self.points.front()?;
-        let over_ms = now_ms.saturating_sub(oldest.at_ms(step_ms));
+        let over_ms = now_ms.saturating_sub(self.at_ms(oldest, step_ms));
         (over_ms > 0).then(|| (self.total - oldest.value) / seconds(over_ms))
     }
 
     /// The value in `ahead_ms` by the line of least squares through the steps' averages, each weighing
     /// as much as it has values.
     fn forecast(&self, step_ms: u64, ahead_ms: u64, now_ms: u64) -> Option<f64> {
+        let newest = self.points.back()?;
+        // Times are steps after the newest point: small numbers, so that no digits are lost.
+        let at = |point: &Point| {
+            let parts = f64::from(point.part) - f64::from(newest.part);
+            f64::from(point.step) - f64::from(newest.step) + parts / f64::from(u16::MAX)
+        };
         let (mut weight, mut times, mut values) = (0.0, 0.0, 0.0);
-        // Times are seconds before now, so that no digits are lost.
-        let at = |point: &Point| -seconds(now_ms.saturating_sub(point.at_ms(step_ms)));
+        let (mut squares, mut products) = (0.0, 0.0);
         for point in &self.points {
-            let count = f64::from(point.count);
+            let (count, time) = (f64::from(point.count), at(point));
             weight += count;
-            times += count * at(point);
+            times += count * time;
             values += point.value;
+            squares += count * time * time;
+            products += point.value * time;
         }
-        let (time, value) = (times / weight, values / weight);
-        let (mut spread, mut along) = (0.0, 0.0);
-        for point in &self.points {
-            let count = f64::from(point.count);
-            let off = at(point) - time;
-            spread += count * off * off;
-            along += off * (point.value - count * value);
-        }
-        (spread > 0.0).then(|| value + along / spread * (seconds(ahead_ms) - time))
+        let spread = weight * squares - times * times;
+        let slope = (weight * products - times * values) / spread;
+        let since_newest_ms = now_ms.saturating_sub(self.at_ms(newest, step_ms));
+        let ahead = seconds(ahead_ms + since_newest_ms) / seconds(step_ms);
+        (spread > 0.0).then(|| values / weight + slope * (ahead - times / weight))
     }
 }
 
@@ -258,12 +303,12 @@ fn seconds(span_ms: u64) -> f64 {
 }
 
 impl Point {
-    fn at_ms(&self, step_ms: u64) -> u64 {
-        self.step * step_ms + u64::from(self.after_ms)
-    }
-
     fn add(&mut self, fold: Fold, value: f64) {
-        self.count = self.count.saturating_add(1);
+        // A step of hours, heard ten times a second: what it has says enough.
+        if self.count == u16::MAX {
+            return;
+        }
+        self.count += 1;
         match fold {
             Fold::Aggregate {
                 how: Aggregate::Minimum,

@@ -36,6 +36,9 @@ mod revision;
 mod standing;
 mod wording;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -115,6 +118,8 @@ pub struct Evaluator {
     /// From when on silence counts.
     calm_from_ms: u64,
     away: bool,
+    /// When the last tick was; 0: none yet.
+    ticked_ms: u64,
     figures: Figures,
 }
 
@@ -130,6 +135,7 @@ impl Evaluator {
             closing: BTreeMap::new(),
             calm_from_ms: 0,
             away: true,
+            ticked_ms: 0,
             figures: Figures::default(),
         }
     }
@@ -159,9 +165,9 @@ impl Evaluator {
             .map_or(node.presence.interval_ms(), u64::from);
         let arrival = node.order.take(sample, interval_ms, now_ms);
         match arrival {
-            Arrival::Old => bench.figures.old += 1,
-            Arrival::Late => bench.figures.late += 1,
-            Arrival::Live => bench.figures.judged += 1,
+            Arrival::Old => bench.ledger.figures.old += 1,
+            Arrival::Late => bench.ledger.figures.late += 1,
+            Arrival::Live => bench.ledger.figures.judged += 1,
         }
         if arrival == Arrival::Old {
             return;
@@ -264,12 +270,11 @@ impl Evaluator {
         }
         let bench = Bench {
             book: &mut self.book,
-            figures: &mut self.figures,
             calm_from_ms: self.calm_from_ms,
             away: self.away,
             ledger: Ledger {
                 closing: &mut self.closing,
-                left_out: 0,
+                figures: &mut self.figures,
                 max_alerts: self.options.max_alerts_per_node,
                 now_ms,
                 out,

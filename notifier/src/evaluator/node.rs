@@ -13,6 +13,8 @@ use super::standing::Standing;
 
 /// The most instances of a node that are watched.
 pub(super) const MAX_INSTANCES: usize = 8192;
+/// No collector takes longer from one reading to the next.
+const LONGEST_EVERY_MS: u64 = 3_600_000;
 /// How many instances may have gone from their place before a sample's order is a surprise.
 const NEAR: usize = 4;
 /// After how many surprises an index is made for the rest of the sample.
@@ -36,7 +38,7 @@ pub(super) struct Instance {
     pub(super) section: u8,
     pub(super) name: Box<str>,
     pub(super) plan: u32,
-    /// The time from one of its appearances to the next, where that is not each sample.
+    /// The time from one of its appearances to the next; 0: it stands in each sample.
     pub(super) every_ms: u32,
     /// When it was in a live sample last; 0: never.
     pub(super) seen_ms: u64,
@@ -64,11 +66,16 @@ impl Instance {
         self.section == section && *self.name == *name
     }
 
-    /// It is in a live sample.
-    pub(super) fn seen(&mut self, now_ms: u64) {
-        if self.seen_ms != 0 {
+    /// It is in a live sample; the last one of its node came at `last_ms`, and the node may be silent for
+    /// `silence_ms`.
+    pub(super) fn seen(&mut self, last_ms: u64, silence_ms: u64, now_ms: u64) {
+        let listened = now_ms.saturating_sub(last_ms) <= silence_ms;
+        if listened && self.seen_ms != 0 {
             let every_ms = now_ms.saturating_sub(self.seen_ms);
-            self.every_ms = u32::try_from(every_ms).unwrap_or(u32::MAX);
+            // It stood in the last sample, or was away for longer than any collector waits.
+            let usual = self.seen_ms >= last_ms || every_ms > LONGEST_EVERY_MS;
+            let every_ms = if usual { 0 } else { every_ms };
+            self.every_ms = u32::try_from(every_ms).unwrap_or(0);
         }
         self.seen_ms = now_ms;
         self.missing_ms = 0;
@@ -83,6 +90,8 @@ pub(super) struct Node {
     /// What is said of it as a whole.
     pub(super) own: Instance,
     pub(super) instances: Vec<Instance>,
+    /// When its last live sample came; 0: none did.
+    pub(super) live_ms: u64,
     /// How many alerts stand, resolved ones included.
     pub(super) alerts: usize,
     /// When time alone may change something.
@@ -98,6 +107,7 @@ impl Node {
             presence: Presence::default(),
             own: Instance::new(NODE, "", plan, memories),
             instances: Vec::new(),
+            live_ms: 0,
             alerts: 0,
             due_ms: now_ms,
             sweep_ms: now_ms,

@@ -5,6 +5,7 @@ use hostbus_wire::NodePath;
 use hostbus_wire::alert::{AlertKey, AlertState};
 
 use super::judging::{Bench, Ledger, Owner, key};
+use super::memory::Memory;
 use super::node::Node;
 use super::standing::Phase;
 use super::wording::{self, End};
@@ -13,6 +14,8 @@ use crate::rule::Fold;
 
 /// The longest time from one tick to the next.
 const TICK_MS: u64 = 1000;
+/// After so long without a tick we may have missed what was said.
+const DEAF_MS: u64 = 10_000;
 /// How long an alert of ours waits for its rule after a start.
 const ORPHAN_MS: u64 = 20_000;
 /// How often instances that are gone are looked for.
@@ -26,18 +29,18 @@ impl Evaluator {
     /// Lets time pass. Returns when to call it again at the latest: a second from now, or earlier.
     pub fn tick(&mut self, now_ms: u64, out: &mut Vec<Change>) -> u64 {
         let latest = now_ms + TICK_MS;
+        self.mind_the_clock(now_ms);
         if self.away {
             return latest;
         }
         self.close(now_ms, out);
         let mut bench = Bench {
             book: &mut self.book,
-            figures: &mut self.figures,
             calm_from_ms: self.calm_from_ms,
             away: false,
             ledger: Ledger {
                 closing: &mut self.closing,
-                left_out: 0,
+                figures: &mut self.figures,
                 max_alerts: self.options.max_alerts_per_node,
                 now_ms,
                 out,
@@ -50,8 +53,20 @@ impl Evaluator {
             }
             next = next.min(node.due_ms);
         }
-        self.figures.left_out += bench.ledger.left_out;
         next.max(now_ms + 1)
+    }
+
+    /// Our own clock was set, or we did not run: what looks like silence may be nobody's but ours.
+    fn mind_the_clock(&mut self, now_ms: u64) {
+        let before_ms = std::mem::replace(&mut self.ticked_ms, now_ms);
+        if before_ms == 0 || (before_ms..before_ms + DEAF_MS).contains(&now_ms) {
+            return;
+        }
+        self.calm_from_ms = now_ms;
+        for node in self.nodes.values_mut() {
+            node.presence.forget_future(now_ms);
+            (node.due_ms, node.sweep_ms) = (now_ms, now_ms);
+        }
     }
 
     /// Removes what was resolved long ago and what no rule has claimed.
@@ -75,18 +90,14 @@ impl Evaluator {
             }
             over.push(key.clone());
             match alert.state {
-                AlertState::Pending => out.push(Change {
+                AlertState::Pending | AlertState::Resolved => out.push(Change {
                     key: key.clone(),
                     alert: None,
                 }),
-                AlertState::Resolved => {
-                    closing.insert(key.clone(), alert.since + RESOLVED_MS);
-                }
                 AlertState::Firing => {
-                    (alert.state, alert.since) = (AlertState::Resolved, now_ms);
                     let known = self.book.number_of(&key.rule).is_some();
                     let end = if known { End::Uncovered } else { End::Removed };
-                    wording::ended(alert, end);
+                    wording::ended(alert, end, now_ms);
                     closing.insert(key.clone(), now_ms + RESOLVED_MS);
                     out.push(Change {
                         key: key.clone(),
@@ -127,7 +138,7 @@ impl Bench<'_> {
                     continue;
                 };
                 let memory = instance.memories.get(usize::from(check.memory));
-                let Some(heard_ms) = memory.and_then(|memory| memory.heard_ms()) else {
+                let Some(heard_ms) = memory.and_then(Memory::heard_ms) else {
                     continue;
                 };
                 let absent_at_ms = heard_ms.max(self.calm_from_ms).saturating_add(silent_ms);
@@ -138,6 +149,7 @@ impl Bench<'_> {
                         path,
                         alerts: &mut node.alerts,
                         due_ms: &mut node.due_ms,
+                        interval_ms: node.presence.interval_ms(),
                     };
                     self.ledger
                         .settle(self.book, &mut owner, instance, check, 1.0);

@@ -61,6 +61,12 @@ impl Presence {
         self.known = true;
     }
 
+    /// Our clock was set to `now_ms`.
+    pub(super) fn forget_future(&mut self, now_ms: u64) {
+        self.heard_ms = self.heard_ms.min(now_ms);
+        self.offline_ms = self.offline_ms.min(now_ms);
+    }
+
     pub(super) fn status(&mut self, status: Status, retained: bool, now_ms: u64) {
         self.known = true;
         self.online = status == Status::Online;

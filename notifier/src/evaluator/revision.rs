@@ -1,13 +1,13 @@
 //! Other rules than before, and what the bus knows of an earlier run or of another notifier.
 
 use hostbus_wire::NodePath;
-use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState, BY_RULES};
+use hostbus_wire::alert::{Alert, AlertKey, AlertState, BY_RULES};
 
 use super::book::{Book, NODE, section_of_rule};
 use super::judging::{Ledger, key};
 use super::memory::Memory;
-use super::node::{Instance, Node, Raised};
-use super::standing::{Phase, Standing};
+use super::node::{Instance, MAX_INSTANCES, Node, Raised};
+use super::standing::{Phase, Standing, Terms};
 use super::wording::{self, End};
 use super::{Change, Evaluator, RESOLVED_MS};
 use crate::rule::Fold;
@@ -31,11 +31,12 @@ impl Phase {
 }
 
 impl Standing {
-    /// As `alert` tells it.
-    fn of(alert: &Alert) -> Self {
+    /// As `alert` tells it, which is judged by `terms`.
+    fn of(alert: &Alert, terms: &Terms) -> Self {
         let phase = Phase::of(alert.state);
         let mut held = [0; 3];
-        for severity in AlertSeverity::ALL {
+        let defined = terms.levels.iter().map(|level| level.severity);
+        for severity in defined {
             held[severity as usize] = if severity > alert.severity {
                 alert.held.get(severity.as_str()).copied().unwrap_or(0)
             } else if phase == Phase::Pending {
@@ -61,13 +62,18 @@ impl Evaluator {
     /// 20 s are resolved and removed. Call it for what others wrote, at a start; never for an echo of a change
     /// of this evaluator.
     pub fn restore(&mut self, key: &AlertKey, alert: &Alert, now_ms: u64) {
-        if alert.by == BY_RULES && !self.adopt(key, alert, now_ms) {
+        if alert.by != BY_RULES || self.adopt(key, alert, now_ms) {
+            return;
+        }
+        if alert.state == AlertState::Resolved {
+            self.closing.insert(key.clone(), alert.since + RESOLVED_MS);
+        } else {
             self.orphans.insert(key.clone(), (alert.clone(), now_ms));
         }
     }
 
     /// This evaluator ran beside another one whose changes were published, and takes over from it: `bus` is
-    /// what stands. What both say goes on as it stands on the bus; where they differ this one is right.
+    /// what stands. What was decided last holds, and nothing that fires becomes pending again.
     pub fn take_over<'b>(
         &mut self,
         bus: impl Iterator<Item = (&'b AlertKey, &'b Alert)>,
@@ -77,7 +83,7 @@ impl Evaluator {
         let mut own: std::collections::BTreeMap<AlertKey, Alert> = self.standing().collect();
         for (key, alert) in bus.filter(|(_, alert)| alert.by == BY_RULES) {
             match own.remove(key) {
-                Some(mine) if (mine.state, mine.severity) != (alert.state, alert.severity) => {
+                Some(mine) if is_further(&mine, alert) => {
                     out.push(Change {
                         key: key.clone(),
                         alert: Some(mine),
@@ -124,13 +130,10 @@ impl Evaluator {
         let plan = self.book.plan_for(&key.node, section, name);
         let fold = self.book.rule(number).fold;
         let checks = &self.book.plan_ref(plan).checks;
-        let Some(memory) = checks
-            .iter()
-            .find(|check| check.rule == number)
-            .map(|check| check.memory)
-        else {
+        let Some(check) = checks.iter().find(|check| check.rule == number) else {
             return false;
         };
+        let (memory, standing) = (check.memory, Standing::of(alert, &check.terms));
         let memories = self.book.plan_ref(plan).memories;
         let mut nothing = Vec::new();
         let Some((node, _)) = self.at(&key.node, now_ms, &mut nothing) else {
@@ -149,6 +152,9 @@ impl Evaluator {
             let place = instances
                 .iter()
                 .position(|instance| instance.is(section, name));
+            if place.is_none() && instances.len() >= MAX_INSTANCES {
+                return false;
+            }
             let place = place.unwrap_or_else(|| {
                 instances.push(Instance::new(section, name, plan, memories));
                 instances.len() - 1
@@ -157,7 +163,7 @@ impl Evaluator {
         };
         let raised = Raised {
             rule: number,
-            standing: Standing::of(alert),
+            standing,
             value: alert.value,
             told: alert.value,
             told_ms: now_ms,
@@ -200,7 +206,7 @@ impl Evaluator {
             renumbered,
             ledger: Ledger {
                 closing: &mut self.closing,
-                left_out: 0,
+                figures: &mut self.figures,
                 max_alerts: self.options.max_alerts_per_node,
                 now_ms,
                 out,
@@ -226,6 +232,15 @@ impl Evaluator {
             }
         }
     }
+}
+
+/// Whether `mine` was decided after what `theirs` says.
+fn is_further(mine: &Alert, theirs: &Alert) -> bool {
+    if mine.state == theirs.state {
+        return mine.severity != theirs.severity;
+    }
+    let falls_back = mine.state == AlertState::Pending && theirs.state == AlertState::Firing;
+    !falls_back && mine.since >= theirs.since
 }
 
 /// From one set of rules to the next.

@@ -1,7 +1,7 @@
 //! How an alert reads on the bus: its sentence, its value and its threshold. It is plain English for any
 //! client; what people are sent is written by the templates.
 
-use hostbus_wire::alert::{Alert, AlertKey, BY_RULES};
+use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState, BY_RULES};
 use hostbus_wire::{Unit, number};
 
 use super::node::Raised;
@@ -33,7 +33,7 @@ impl End {
 pub(super) fn alert(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised) -> Alert {
     let standing = raised.standing;
     let level = terms.level(standing.severity);
-    let held = hostbus_wire::alert::AlertSeverity::ALL
+    let held = AlertSeverity::ALL
         .into_iter()
         .filter(|severity| *severity > standing.severity)
         .filter_map(|severity| match standing.held[severity as usize] {
@@ -67,7 +67,8 @@ pub(super) fn alert(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised)
 }
 
 /// What stands of an alert that ends for another reason than its value.
-pub(super) fn ended(alert: &mut Alert, end: End) {
+pub(super) fn ended(alert: &mut Alert, end: End, now_ms: u64) {
+    (alert.state, alert.since) = (AlertState::Resolved, now_ms);
     alert.summary = format!("{} ({})", alert.summary, end.words());
     (alert.held, alert.over) = (hostbus_wire::codec::Map::new(), None);
 }

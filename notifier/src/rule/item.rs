@@ -3,11 +3,12 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use hostbus_wire::Unit;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::duration;
 use super::mistake::{Mistake, did_you_mean};
+use super::{duration, quantity};
 use crate::globs::Globs;
 
 /// The longest glob, in bytes.
@@ -151,7 +152,7 @@ impl<'d> Item<'d> {
     }
 
     /// A finite number, whole or not.
-    pub(super) fn number(&self) -> Result<f64, Mistake> {
+    fn number(&self) -> Result<f64, Mistake> {
         let number = match self.value {
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .ok()
@@ -166,6 +167,15 @@ impl<'d> Item<'d> {
         };
         let finite = number.filter(|number: &f64| number.is_finite());
         finite.ok_or_else(|| self.expected("a number"))
+    }
+
+    /// A number in the unit `unit`; bytes may be a text such as `2GiB`.
+    pub(super) fn quantity(&self, unit: Unit) -> Result<f64, Mistake> {
+        match (unit, self.value.as_str()) {
+            (Unit::Bytes | Unit::BytesPerSecond, Some(text)) => quantity::bytes(text)
+                .ok_or_else(|| self.expected("a number of bytes, or a text such as \"2GiB\"")),
+            _ => self.number(),
+        }
     }
 
     /// A span of time within `range`, in milliseconds.

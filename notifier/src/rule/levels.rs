@@ -127,7 +127,8 @@ fn level(
         let problem = format!("{} says another one already", threshold.path);
         return Err(second.wrong(format!("one comparison a threshold, and {problem}")));
     }
-    let at = threshold.number()?;
+    let unit = watch.unit();
+    let at = threshold.quantity(unit)?;
     if let Some(problem) = never_or_always(watch, fold, operator, at) {
         return Err(threshold.wrong(problem));
     }
@@ -135,7 +136,7 @@ fn level(
     let clear = match section.get(CLEAR) {
         None => at,
         Some(item) => {
-            let clear = item.number()?;
+            let clear = item.quantity(unit)?;
             let (wrong, side) = match direction {
                 Direction::Up => (clear > at, "at most"),
                 Direction::Down => (clear < at, "at least"),

@@ -135,8 +135,9 @@ fn field_name(source: &Source) -> &'static str {
     }
 }
 
-/// The section's name in a sample.
-fn plural(section: &'static str) -> &'static str {
+/// The name that a section has in a sample, by its name among series: `filesystems` for `filesystem`.
+#[must_use]
+pub fn plural(section: &str) -> &str {
     match section {
         "filesystem" => "filesystems",
         "disk" => "disks",

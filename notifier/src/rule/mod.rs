@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`document`] | rules in TOML: what is written, and the mistakes in it |
 //! | [`metric`], [`duration`], [`summary`] | what stands in its values |
-//! | `levels`, `fold`, `item`, `nesting` | thresholds, windows, and the reading of one value |
+//! | `levels`, `quantity`, `fold`, `item`, `nesting` | thresholds, windows, and the reading of one value |
 //! | [`mistake`] | what is wrong in a document |
 //! | [`defaults`] | the rules that hold without any |
 //! | [`book`] | the rules in force: defaults, files, the bus |
@@ -23,6 +23,7 @@ mod fold;
 mod item;
 mod levels;
 mod nesting;
+mod quantity;
 
 pub use book::{Book, Origin};
 pub use document::Written;
@@ -61,8 +62,8 @@ pub struct Rule {
     pub for_ms: u64,
     /// For how long an alert goes on firing once its condition is over, in milliseconds.
     pub keep_firing_ms: u64,
-    /// The sentence of its alerts, with `{node}`, `{instance}`, `{value}`, `{threshold}`,
-    /// `{severity}`; `None` is the built-in one.
+    /// The sentence of its alerts, with `{node}`, `{instance}`, `{value}` and `{threshold}` with their
+    /// units, `{severity}`; `None` is the built-in one.
     pub summary: Option<String>,
     /// Put into its alerts as they are.
     pub labels: Vec<(String, String)>,

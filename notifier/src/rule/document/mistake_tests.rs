@@ -1,3 +1,5 @@
+//! What is said of each mistake, word by word.
+
 use super::*;
 
 const LOAD: &str = "metric = \"cpu.load1\"\nwarning = { above = 4 }";
@@ -173,6 +175,14 @@ fn a_mistake_in_a_threshold_is_told_with_its_reason() {
     check(
         "critical = false",
         "critical = false: the rule has no such threshold to take away",
+    );
+}
+
+#[test]
+fn a_quantity_that_is_none_is_told() {
+    assert_eq!(
+        mistake("metric = \"memory.available_bytes\"\nwarning = { below = \"2G\" }"),
+        "line 4: rule x: warning.below = \"2G\": expected a number of bytes, or a text such as \"2GiB\""
     );
 }
 

@@ -1,3 +1,5 @@
+//! What documents mean, and that nothing in one ends the process.
+
 use hostbus_wire::alert::AlertSeverity;
 use proptest::prelude::*;
 
@@ -110,6 +112,20 @@ fn what_is_so_or_not_has_a_severity_alone() {
         "metric = \"cpu.load1\"\nabsent = \"60s\"\nseverity = \"info\"",
         AlertSeverity::Info,
     );
+}
+
+#[test]
+fn thresholds_in_bytes_may_have_their_unit() {
+    let rule = rule(
+        "metric = \"filesystems.available_bytes\"\nwarning = { below = \"2GiB\", clear = 3e9 }",
+    );
+    let warning = level(
+        AlertSeverity::Warning,
+        Operator::Below,
+        2_147_483_648.0,
+        3e9,
+    );
+    assert_eq!(rule.levels, [warning]);
 }
 
 #[test]
