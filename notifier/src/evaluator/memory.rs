@@ -244,20 +244,21 @@ impl Window {
     }
 
     fn aggregate(&self, how: Aggregate) -> f64 {
+        let values = || self.points.iter().map(|point| point.value);
+        match how {
+            Aggregate::Minimum => return values().fold(f64::INFINITY, f64::min),
+            Aggregate::Maximum => return values().fold(f64::NEG_INFINITY, f64::max),
+            Aggregate::Average | Aggregate::Sum | Aggregate::Count => {}
+        }
         let (mut count, mut sum) = (0_u32, 0.0);
-        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
         for point in &self.points {
             count += u32::from(point.count);
             sum += point.value;
-            least = least.min(point.value);
-            greatest = greatest.max(point.value);
         }
         match how {
             Aggregate::Average => sum / f64::from(count),
-            Aggregate::Sum => sum,
             Aggregate::Count => f64::from(count),
-            Aggregate::Minimum => least,
-            Aggregate::Maximum => greatest,
+            _ => sum,
         }
     }
 
