@@ -103,7 +103,8 @@ impl Ledger<'_> {
             Some(memory) => memory.fold(check.fold, value, owner.interval_ms, self.now_ms),
             None => Some(value),
         };
-        if let Some(folded) = folded
+        // Sums of hostile values may leave the numbers; that tells nothing.
+        if let Some(folded) = folded.filter(|folded| folded.is_finite())
             && !(instance.raised.is_empty() && check.is_quiet(folded))
         {
             self.settle(book, owner, instance, check, folded);

@@ -244,20 +244,21 @@ impl Window {
     }
 
     fn aggregate(&self, how: Aggregate) -> f64 {
+        let values = || self.points.iter().map(|point| point.value);
+        match how {
+            Aggregate::Minimum => return values().fold(f64::INFINITY, f64::min),
+            Aggregate::Maximum => return values().fold(f64::NEG_INFINITY, f64::max),
+            Aggregate::Average | Aggregate::Sum | Aggregate::Count => {}
+        }
         let (mut count, mut sum) = (0_u32, 0.0);
-        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
         for point in &self.points {
             count += u32::from(point.count);
             sum += point.value;
-            least = least.min(point.value);
-            greatest = greatest.max(point.value);
         }
         match how {
             Aggregate::Average => sum / f64::from(count),
-            Aggregate::Sum => sum,
             Aggregate::Count => f64::from(count),
-            Aggregate::Minimum => least,
-            Aggregate::Maximum => greatest,
+            _ => sum,
         }
     }
 
@@ -321,6 +322,118 @@ impl Point {
             // A step keeps its first total.
             Fold::Rate { .. } => {}
             _ => self.value += value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW_MS: u64 = 60_000;
+    const INTERVAL_MS: u64 = 5_000;
+
+    /// What a fold makes of all values of the window, looked through one by one.
+    fn plain(fold: Fold, past: &[(u64, f64)]) -> Option<f64> {
+        let (now_ms, _) = *past.last()?;
+        let step_ms = WINDOW_MS / STEPS;
+        let hole = |pair: &[(u64, f64)]| pair[1].0 - pair[0].0 > WINDOW_MS;
+        let begun = past.windows(2).rposition(hole).map_or(0, |place| place + 1);
+        let past = &past[begun..];
+        let seen_ms = now_ms - past[0].0 + INTERVAL_MS;
+        let is_within = |at_ms: u64| at_ms / step_ms > (now_ms - WINDOW_MS) / step_ms;
+        let within: Vec<(u64, f64)> = past
+            .iter()
+            .copied()
+            .filter(|(at, _)| is_within(*at))
+            .collect();
+        let values = || within.iter().map(|(_, value)| *value);
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        let count = within.len() as f64;
+        match fold {
+            Fold::Aggregate { how, .. } => (seen_ms >= WINDOW_MS).then(|| match how {
+                Aggregate::Average => values().sum::<f64>() / count,
+                Aggregate::Sum => values().sum(),
+                Aggregate::Count => count,
+                Aggregate::Minimum => values().fold(f64::INFINITY, f64::min),
+                Aggregate::Maximum => values().fold(f64::NEG_INFINITY, f64::max),
+            }),
+            Fold::Rate { .. } => {
+                let first = past
+                    .iter()
+                    .rposition(|(at, _)| !is_within(*at))
+                    .unwrap_or(0);
+                let rises = past[first..].windows(2).map(|pair| {
+                    let (before, after) = (pair[0].1, pair[1].1);
+                    if after >= before {
+                        after - before
+                    } else {
+                        after
+                    }
+                });
+                let over_ms = now_ms - past[first].0;
+                (seen_ms >= WINDOW_MS && over_ms > 0).then(|| rises.sum::<f64>() / seconds(over_ms))
+            }
+            Fold::Forecast { ahead_ms, .. } => {
+                let at = |at_ms: u64| -seconds(now_ms - at_ms);
+                let time = within.iter().map(|(ms, _)| at(*ms)).sum::<f64>() / count;
+                let value = values().sum::<f64>() / count;
+                let off = |ms: u64| at(ms) - time;
+                let spread: f64 = within.iter().map(|(ms, _)| off(*ms).powi(2)).sum();
+                let along: f64 = within.iter().map(|(ms, v)| off(*ms) * (v - value)).sum();
+                (seen_ms >= WINDOW_MS / 2 && within.len() > 1)
+                    .then(|| value + along / spread * (seconds(ahead_ms) - time))
+            }
+            _ => None,
+        }
+    }
+
+    fn check(fold: Fold, steps: &[(u64, f64)], slack: f64) -> Result<(), TestCaseError> {
+        let mut memory = Memory::Empty;
+        let mut past = Vec::new();
+        let mut now_ms = 1_763_630_000_000;
+        for (span_ms, value) in steps {
+            now_ms += span_ms;
+            past.push((now_ms, *value));
+            let folded = memory.fold(fold, *value, INTERVAL_MS, now_ms);
+            let expected = plain(fold, &past);
+            let near = match (folded, expected) {
+                (Some(folded), Some(expected)) => {
+                    (folded - expected).abs() <= slack * expected.abs().max(100.0)
+                }
+                (folded, expected) => folded == expected,
+            };
+            prop_assert!(near, "{folded:?} is not {expected:?} after {past:?}");
+        }
+        Ok(())
+    }
+
+    fn steps(least_ms: u64) -> impl Strategy<Value = Vec<(u64, f64)>> {
+        let span = prop_oneof![20 => least_ms..9_000_u64, 1 => 50_000..70_000_u64];
+        proptest::collection::vec((span, (0..100_u8).prop_map(f64::from)), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn an_aggregate_is_that_of_all_values_in_its_window(steps in steps(1)) {
+            for how in [
+                Aggregate::Average,
+                Aggregate::Minimum,
+                Aggregate::Maximum,
+                Aggregate::Sum,
+                Aggregate::Count,
+            ] {
+                check(Fold::Aggregate { how, window_ms: WINDOW_MS }, &steps, 1e-9)?;
+            }
+        }
+
+        // A step keeps the time of its first value only, so here each value has its own.
+        #[test]
+        fn a_rate_and_a_forecast_are_those_of_all_values_in_their_window(steps in steps(2_000)) {
+            check(Fold::Rate { window_ms: WINDOW_MS }, &steps, 1e-3)?;
+            check(Fold::Forecast { ahead_ms: 30_000, window_ms: WINDOW_MS }, &steps, 1e-2)?;
         }
     }
 }

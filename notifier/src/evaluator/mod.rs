@@ -13,6 +13,12 @@
 //! | `revision` | other rules, and what the bus knows of an earlier run |
 //! | `wording` | how an alert reads |
 //!
+//! **How it is used.** At a start: [`set_rules`](Evaluator::set_rules), [`calm`](Evaluator::calm) once the bus
+//! is there, [`restore`](Evaluator::restore) for each alert that stands on it, then samples, statuses and
+//! health as they come, and [`tick`](Evaluator::tick) at least each second. [`away`](Evaluator::away) when the
+//! connection is lost, `calm` when it is back. One that runs beside the active notifier drops its changes, and
+//! calls [`take_over`](Evaluator::take_over) when it becomes the active one.
+//!
 //! **What the semantics promise**
 //! - Only a live sample that is newer than the last moves an alert. Missing data neither raises nor resolves,
 //!   but for rules that wait for just that: `absent` and `node.down`.

@@ -176,6 +176,21 @@ fn folds_wait_until_they_have_seen_enough() {
 }
 
 #[test]
+fn a_sum_beyond_all_numbers_is_no_data() {
+    check(
+        "sum",
+        |rule| {
+            rule.fold = Fold::Aggregate {
+                how: Aggregate::Sum,
+                window_ms: 30_000,
+            };
+        },
+        &[f64::MAX, f64::MAX, f64::MAX, 30.0, 30.0, 30.0],
+        "- - - - fc40 fc40",
+    );
+}
+
+#[test]
 fn absence_is_of_what_was_there() {
     let absent = Fold::Absent { silent_ms: 60_000 };
     let mut site = Site::new(vec![state_rule(
