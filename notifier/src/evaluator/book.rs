@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hostbus_wire::sample::{CORES, Series, all_fields};
+use hostbus_wire::sample::{Series, all_fields, shared_field};
 use hostbus_wire::{Field, NodePath};
 
 use super::standing::Terms;
@@ -37,8 +37,8 @@ pub(super) struct Check {
 pub(super) enum What {
     Field(u16),
     Ratio(u16, u16),
-    /// The whole series is one value of many: the instance's own number says which.
-    Core,
+    /// Each field of the series is an instance: its own place says which.
+    Place,
     Down,
     ClockOffset,
 }
@@ -86,9 +86,9 @@ pub(super) fn section_of(name: &str) -> u8 {
         "disk" => 5,
         "network" => 6,
         "gpu" => 7,
-        "sensor" => 8,
-        "fan" => 9,
-        "voltage" => 10,
+        "sensors" => 8,
+        "fans" => 9,
+        "voltages" => 10,
         "power_supply" => 11,
         "custom" => 12,
         // One that is newer than this list.
@@ -125,7 +125,7 @@ fn place_of(section: &str, field: &Field) -> u16 {
 fn what_of(watch: Watch) -> What {
     let place = |source: Source| place_of(source.section, source.field);
     match watch {
-        Watch::Field(source) if source.section == CORES => What::Core,
+        Watch::Field(source) if shared_field(source.section).is_some() => What::Place,
         Watch::Field(source) => What::Field(place(source)),
         Watch::Ratio { part, whole } => What::Ratio(place(part), place(whole)),
         Watch::Down => What::Down,
@@ -164,11 +164,11 @@ impl Check {
         self.what
     }
 
-    /// The value in `series`, where a core's own place is `place`.
+    /// The value in `series`, where the instance's own place is `place`.
     pub(super) fn value(&self, series: &Series<'_>, place: usize) -> Option<f64> {
         match self.what {
             What::Field(field) => Some(series.value(field.into())?.as_f64()),
-            What::Core => Some(series.value(place)?.as_f64()),
+            What::Place => Some(series.value(place)?.as_f64()),
             What::Ratio(part, whole) => {
                 let part = series.value(part.into())?.as_f64();
                 let whole = series.value(whole.into())?.as_f64();

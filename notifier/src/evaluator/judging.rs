@@ -292,6 +292,12 @@ impl<'v, 'e> Visit<'v, 'e> {
                 let _ = std::fmt::Write::write_fmt(&mut name, format_args!("{place}"));
                 visit(self, &name, place);
             }
+        } else if series.has_instances() {
+            for place in 0..series.width() {
+                if let Some(name) = series.instance_at(place) {
+                    visit(self, name, place);
+                }
+            }
         } else {
             visit(self, series.instance().unwrap_or_default(), 0);
         }

@@ -40,6 +40,9 @@ pub fn line(node: &str, rule: &str, instance: Option<&str>, severity: AlertSever
         },
         key,
         firing_since: NOW_MS - 300_000,
+        was: None,
+        flaps: 0,
+        repeated: false,
     }
 }
 
@@ -58,6 +61,7 @@ pub fn notice(reason: Reason, lines: Vec<Line>) -> Notice {
         group: "rule disk-full".to_owned(),
         formed_ms: NOW_MS,
         lines,
+        still_firing: 0,
     }
 }
 

@@ -188,6 +188,17 @@ impl<'s> Series<'s> {
         match self.row {
             Row::Fixed(_, values) => values.get(place).copied().flatten(),
             Row::Cores(cores) => cores.get(place).map(|usage| Value::Float(*usage)),
+            Row::Instances(instances) => instances.get(place)?.1,
+        }
+    }
+
+    /// The name of the instance at `place` in a row whose fields are instances, as it stands in the
+    /// sample; `None` in other rows and past the row's end.
+    #[must_use]
+    pub fn instance_at(&self, place: usize) -> Option<&'s str> {
+        match self.row {
+            Row::Instances(instances) => Some(instances.get(place)?.0),
+            Row::Fixed(..) | Row::Cores(_) => None,
         }
     }
 
