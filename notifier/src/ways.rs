@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::channels::{Channel, ChannelConfig, ChannelError, Message, Pace, Verdict};
-use crate::delivery::{Carrier, Sending};
+use crate::delivery::{Carrier, Carriers, Sending};
 use crate::http::HttpSender;
 use crate::notice::Notice;
 use crate::template::Language;
@@ -74,8 +74,8 @@ pub fn open(
     style: (Language, &TimeZone),
     http: &HttpSender,
     instance: &str,
-) -> Result<Vec<(String, Arc<dyn Carrier>)>, ChannelError> {
-    let mut ways: Vec<(String, Arc<dyn Carrier>)> = Vec::with_capacity(channels.len());
+) -> Result<Carriers, ChannelError> {
+    let mut ways: Carriers = Vec::with_capacity(channels.len());
     for (name, config) in channels {
         let way = Way::open(name, config, style, http, instance)?;
         ways.push((name.clone(), Arc::new(way)));

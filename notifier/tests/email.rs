@@ -33,6 +33,9 @@ fn notice(nodes: usize) -> Notice {
             key,
             alert,
             firing_since: 1_763_630_000_000,
+            was: None,
+            flaps: 0,
+            repeated: false,
         }
     };
     Notice {
@@ -42,6 +45,7 @@ fn notice(nodes: usize) -> Notice {
         group: "rule disk-full".to_owned(),
         formed_ms: 1_763_630_000_123,
         lines: (0..nodes).map(line).collect(),
+        still_firing: 0,
     }
 }
 

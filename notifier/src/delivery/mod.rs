@@ -47,6 +47,9 @@ pub trait Carrier: Send + Sync + 'static {
     fn send<'a>(&'a self, message: &'a Message, now_ms: u64) -> Sending<'a>;
 }
 
+/// Ways to people by the names of channels.
+pub type Carriers = Vec<(String, Arc<dyn Carrier>)>;
+
 /// Now, in milliseconds since 1970-01-01 UTC.
 pub type Clock = fn() -> u64;
 
@@ -62,7 +65,7 @@ impl Delivery {
     /// while `active` says false.
     #[must_use]
     pub fn start(
-        channels: Vec<(String, Arc<dyn Carrier>)>,
+        channels: Carriers,
         spool: &Spool,
         active: &watch::Receiver<bool>,
         patience: Patience,

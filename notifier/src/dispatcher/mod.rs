@@ -573,6 +573,7 @@ impl Dispatcher {
 }
 
 impl Refused {
+    #[expect(clippy::needless_pass_by_value, reason = "keys, ids and texts alike")]
     fn too_many(id: impl ToString, what: &'static str, most: usize) -> Self {
         Self::TooMany {
             id: id.to_string(),

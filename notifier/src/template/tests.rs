@@ -47,6 +47,9 @@ fn line(node: &str, instance: Option<&str>, severity: AlertSeverity) -> Line {
         },
         key,
         firing_since: NOW_MS - 7_500_000,
+        was: None,
+        flaps: 0,
+        repeated: false,
     }
 }
 
@@ -63,6 +66,7 @@ fn notice(reason: Reason, lines: Vec<Line>) -> Notice {
         group: "rule disk-full".to_owned(),
         formed_ms: NOW_MS,
         lines,
+        still_firing: 0,
     }
 }
 
