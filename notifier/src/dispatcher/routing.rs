@@ -146,7 +146,7 @@ impl Routing {
                 };
                 match found.ways.iter_mut().find(|old| old.channel == channel) {
                     Some(old) if old.shut_until_ms.is_some() && shut_until_ms.is_none() => {
-                        *old = way
+                        *old = way;
                     }
                     Some(_) => {}
                     None => found.ways.push(way),
