@@ -61,10 +61,11 @@ impl Line {
         if told.state != AlertState::Firing || !same {
             return true;
         }
-        let eased = self.was.is_some_and(|was| was > severity);
-        if self.repeated || eased {
-            let lately = told.at.saturating_add(SAME_REPETITION_MS) >= formed_ms;
-            return severity == told.severity && (eased || lately);
+        if self.repeated {
+            return told.at.saturating_add(SAME_REPETITION_MS) >= formed_ms;
+        }
+        if self.was.is_some_and(|was| was > severity) {
+            return severity == told.severity;
         }
         firing && severity <= told.severity
     }
@@ -201,6 +202,7 @@ mod tests {
         again.repeated = true;
         check(again.clone(), Firing, Warning, SINCE, SINCE - 29_000, true);
         check(again.clone(), Firing, Warning, SINCE, SINCE - 29_001, false);
+        check(again.clone(), Firing, Info, SINCE, SINCE - 29_000, true);
         check(again, Resolved, Warning, SINCE, SINCE - 29_001, true);
     }
 }

@@ -205,15 +205,12 @@ impl Dispatcher {
     }
 
     pub(super) fn put_silence(&mut self, id: &SilenceId, held: Option<Held>, now_ms: u64) {
-        let old = self.silences.remove(id);
-        if let Some(mut old) = old {
-            self.agenda
-                .wake(&mut old.wake_ms, None, Deadline::Silence(id.clone()));
-            self.changed.silences.insert(id.clone());
-            if old.holds {
-                self.settle_meant(&id.site, &old.held, now_ms);
-            }
-        }
+        let old = self.silences.remove(id).map(|mut old| {
+            let deadline = Deadline::Silence(id.clone());
+            self.agenda.wake(&mut old.wake_ms, None, deadline);
+            old
+        });
+        self.changed.silences.insert(id.clone());
         if let Some(held) = held {
             let entry = Entry {
                 held,
@@ -222,8 +219,11 @@ impl Dispatcher {
                 wake_ms: None,
             };
             self.silences.insert(id.clone(), entry);
-            self.changed.silences.insert(id.clone());
             self.turn_silence(id, now_ms);
+        }
+        // Only now: between the old one and the new one nothing is told.
+        if let Some(old) = old.filter(|old| old.holds) {
+            self.settle_meant(&id.site, &old.held, now_ms);
         }
     }
 }

@@ -60,7 +60,7 @@ impl Dispatcher {
             .map_or(&[][..], Vec::as_slice);
         let around = Around {
             now_ms,
-            silence: silences::holding(&self.silences, key, &standing.alert),
+            silence: silences::holding(&self.silences, key, &standing.alert, now_ms),
             inhibitor,
             acknowledged: self
                 .acknowledgements
@@ -258,7 +258,7 @@ impl Dispatcher {
         let acknowledged = self.acknowledgements.get(&tracked.fingerprint);
         let around = Around {
             now_ms,
-            silence: silences::holding(&self.silences, key, &standing.alert),
+            silence: silences::holding(&self.silences, key, &standing.alert, now_ms),
             inhibitor: self.inhibition.hides(key),
             acknowledged: acknowledged.map(|acknowledged| {
                 let given = &acknowledged.acknowledgement;
@@ -394,6 +394,7 @@ fn settle_post(
                 Stage::OutsideHours { .. } if news => {
                     known.held_by = Some("outside hours".to_owned());
                 }
+                Stage::NotRouted => known.held_by = None,
                 Stage::CoolingDown { until_ms, .. } => wake_ms = Some(*until_ms),
                 _ => {}
             }
