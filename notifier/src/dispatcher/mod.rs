@@ -246,7 +246,12 @@ impl Dispatcher {
             self.moved(&key, now_ms);
         }
         self.drop_acknowledgements(now_ms);
-        self.synced = true;
+        if !std::mem::replace(&mut self.synced, true) {
+            let keys: Vec<Arc<AlertKey>> = self.alerts.keys().cloned().collect();
+            for key in keys {
+                self.settle(&key, now_ms);
+            }
+        }
     }
 
     /// Why the alert at `key` is told or held back, by the names of channels.

@@ -45,8 +45,12 @@ impl Dispatcher {
         }
     }
 
-    /// Decides one alert anew for all its channels.
+    /// Decides one alert anew for all its channels. Until the bus was heard nothing is decided: what is
+    /// not known yet must not undo what was saved.
     pub(super) fn settle(&mut self, key: &Arc<AlertKey>, now_ms: u64) {
+        if !self.synced {
+            return;
+        }
         self.heed_acknowledgement(key, now_ms);
         let Some(tracked) = self.alerts.get_mut(key) else {
             return;
@@ -198,16 +202,13 @@ impl Dispatcher {
             .acknowledgement
             .until
             .is_some_and(|until_ms| until_ms <= now_ms);
-        let other = standing.firing
-            && acknowledged
-                .severity
-                .is_some_and(|given_for| given_for != severity);
-        // Until the bus was heard it may fire again without our knowing.
-        let over = self.synced && !standing.firing;
-        if expired || other || over || acknowledged.site != key.node.site {
+        let other = acknowledged
+            .severity
+            .is_some_and(|given_for| given_for != severity);
+        if expired || other || !standing.firing || acknowledged.site != key.node.site {
             let fingerprint = tracked.fingerprint.clone();
             self.drop_acknowledgement(&fingerprint);
-        } else if standing.firing && acknowledged.severity.is_none() {
+        } else if acknowledged.severity.is_none() {
             acknowledged.severity = Some(severity);
             self.changed
                 .acknowledgements
