@@ -323,6 +323,11 @@ impl Engine {
     /// The delivery of a notice has ended: the bus is told.
     pub fn outcome(&mut self, outcome: Outcome, now_ms: u64) {
         let given_up = matches!(outcome.ended, Ended::GivenUp { .. });
+        if given_up && !self.active {
+            // Another notifier may still deliver it.
+            self.told.push(outcome);
+            return;
+        }
         let mut missing = BTreeSet::new();
         for line in &outcome.notice.lines {
             let fingerprint = line.key.fingerprint();
