@@ -39,6 +39,7 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     History(HistoryArgs),
     Alerts(AlertsArgs),
+    NotifyTest(NotifyTestArgs),
     Doctor(DoctorArgs),
     Forget(ForgetArgs),
     Rules(RulesArgs),
@@ -349,6 +350,21 @@ pub(crate) struct AlertsHistoryArgs {
     /// Every entry as CSV.
     #[arg(long)]
     pub(crate) csv: bool,
+}
+
+/// Send a test notice through one channel of the settings, and say what became of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hostbus notify-test ops --config hostbus.toml
+
+Exit codes: 0 the service took it, 1 it did not, 2 wrong setting.")]
+pub(crate) struct NotifyTestArgs {
+    /// The channel: [notifier.channels.<name>] in the settings.
+    pub(crate) channel: String,
+    /// TOML file with settings.
+    #[arg(long, env = "HOSTBUS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Check this host's site and say how to mend what is wrong.

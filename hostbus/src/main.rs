@@ -6,7 +6,7 @@
 //! | [`folder`] | the data folder: lock, credentials, where the running site listens |
 //! | [`reach`] | how the client verbs find the bus and Redis |
 //! | [`up`] | the whole site in one process |
-//! | [`alerts`], [`rules`], [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
+//! | [`alerts`], [`rules`], [`notify_test`], [`top`], [`watch`], [`history`], [`doctor`], [`forget`] | one verb each |
 
 mod alerts;
 mod cli;
@@ -14,6 +14,7 @@ mod doctor;
 mod folder;
 mod forget;
 mod history;
+mod notify_test;
 mod reach;
 mod rules;
 mod top;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Verb::History(args) => quietly().and_then(|()| history::run(args)),
         Verb::Alerts(args) => quietly().and_then(|()| alerts::run(args)),
         Verb::Doctor(args) => quietly().and_then(|()| doctor::run(args)),
+        Verb::NotifyTest(args) => quietly().and_then(|()| notify_test::run(args)),
         Verb::Forget(args) => quietly().and_then(|()| forget::run(args)),
         Verb::Rules(args) => quietly().and_then(|()| rules::run(args)),
     };

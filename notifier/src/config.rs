@@ -1,6 +1,7 @@
 //! The `[notifier]` section.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hostbus_wire::ids::is_id;
 use hostbus_wire::{NodeId, SiteId};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 
 use crate::channels::ChannelConfig;
 use crate::dead_man::{DeadMan, DeadManConfig};
-use crate::delivery::DeliveryConfig;
+use crate::delivery::{Carrier, DeliveryConfig};
 use crate::dispatcher::{InhibitConfig, RouteConfig, Routing};
 use crate::error::Error;
 use crate::evaluator::Groups;
@@ -17,7 +18,7 @@ use crate::globs::Globs;
 use crate::http::{HttpConfig, HttpSender};
 use crate::spool::SpoolConfig;
 use crate::template::Language;
-use crate::ways;
+use crate::ways::{self, Way};
 
 /// The settings of a notifier.
 #[derive(Debug, Clone, Deserialize)]
@@ -94,6 +95,18 @@ impl Config {
             self.instance.as_str(),
         )?;
         Ok(())
+    }
+
+    /// The channel `name`, opened by itself.
+    ///
+    /// # Errors
+    /// A setting of it can't be used.
+    pub fn carrier(&self, name: &str, channel: &ChannelConfig) -> Result<Arc<dyn Carrier>, Error> {
+        let http = HttpSender::new(&self.http)?;
+        let zone = self.zone()?;
+        let style = (self.language, &zone);
+        let way = Way::open(name, channel, style, &http, self.instance.as_str())?;
+        Ok(Arc::new(way))
     }
 
     /// The time zone of what people are told.

@@ -22,7 +22,7 @@ use hostbus_wire::{Kind, NodePath, Sample, Scalar, SiteId, SiteTopic, Topic, Top
 use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
-use crate::dispatcher::{Dispatcher, Tick};
+use crate::dispatcher::{Dispatcher, Refused, Tick};
 use crate::evaluator::{Change, Evaluator, Groups};
 use crate::lease::Tenancy;
 use crate::outgoing::{Outgoing, Publication};
@@ -89,6 +89,7 @@ pub struct Engine {
     rules_heard: BTreeMap<Box<str>, String>,
     rules_changed: bool,
     mistakes: HashSet<String>,
+    full: bool,
     counters: Counters,
     changes: Vec<Change>,
     evaluator_due_ms: u64,
@@ -136,6 +137,7 @@ impl Engine {
             rules_heard: BTreeMap::new(),
             rules_changed: false,
             mistakes: HashSet::new(),
+            full: false,
             counters: Counters::default(),
             changes: Vec::new(),
             evaluator_due_ms: 0,
@@ -302,9 +304,10 @@ impl Engine {
         }
     }
 
-    fn taken(&mut self, taken: Result<(), crate::dispatcher::Refused>) {
+    fn taken(&mut self, taken: Result<(), Refused>) {
         if let Err(error) = taken {
             self.counters.left_out += 1;
+            self.full |= matches!(error, Refused::TooMany { .. });
             warn!(%error, "something on the bus is left out");
         }
     }
@@ -323,6 +326,11 @@ impl Engine {
     /// The delivery of a notice has ended: the bus is told.
     pub fn outcome(&mut self, outcome: Outcome, now_ms: u64) {
         let given_up = matches!(outcome.ended, Ended::GivenUp { .. });
+        if given_up && !self.active {
+            // Another notifier may still deliver it.
+            self.told.push(outcome);
+            return;
+        }
         let mut missing = BTreeSet::new();
         for line in &outcome.notice.lines {
             let fingerprint = line.key.fingerprint();
@@ -498,6 +506,12 @@ impl Engine {
     #[must_use]
     pub fn figures(&self) -> crate::evaluator::Figures {
         self.evaluator.figures()
+    }
+
+    /// Whether something was left out because there is too much of it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Whether this notifier publishes and delivers.

@@ -23,6 +23,9 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool) -> Health 
             "{mistaken} documents of rules hold mistakes: `hostbus rules check` names them"
         ));
     }
+    if engine.is_full() {
+        wrong.push("there are more alerts, silences or acknowledgements than are taken".to_owned());
+    }
     if let Some(failure) = spool.failure() {
         wrong.push(format!("notices are not kept on disk: {failure}"));
     }

@@ -39,23 +39,35 @@ impl Notice {
     /// Drops the lines that another notifier has told through the same channel already, and says
     /// whether there were any. A notice without lines is not to be told at all.
     ///
-    /// A line is covered by the mark of the same alert, state, severity and beginning; a repetition
-    /// only by a mark of its own time.
+    /// A mark says what people heard last of an alert. It covers that, and what is older than that: what
+    /// began earlier, and of the same beginning the lesser severities on the way up. A repetition is
+    /// covered by a mark of its own time alone.
     pub fn cover(&mut self, told: &Told) -> bool {
-        let repeats = self.reason == Reason::Repeat;
         let formed_ms = self.formed_ms;
         let before = self.lines.len();
-        self.lines.retain(|line| {
-            let same = line.key == told.alert
-                && line.alert.state == told.state
-                && line.alert.severity == told.severity
-                && line.firing_since.abs_diff(told.since) <= SAME_BEGINNING_MS;
-            let old = (repeats || line.repeated)
-                && told.state == AlertState::Firing
-                && told.at.saturating_add(SAME_REPETITION_MS) < formed_ms;
-            !same || old
-        });
+        self.lines
+            .retain(|line| line.key != told.alert || !line.is_covered(told, formed_ms));
         self.lines.len() < before
+    }
+}
+
+impl Line {
+    fn is_covered(&self, told: &Told, formed_ms: u64) -> bool {
+        if self.firing_since > told.since.saturating_add(SAME_BEGINNING_MS) {
+            return false;
+        }
+        let same = self.firing_since.abs_diff(told.since) <= SAME_BEGINNING_MS;
+        let (firing, severity) = (self.alert.state == AlertState::Firing, self.alert.severity);
+        if told.state != AlertState::Firing || !same {
+            return true;
+        }
+        if self.repeated {
+            return told.at.saturating_add(SAME_REPETITION_MS) >= formed_ms;
+        }
+        if self.was.is_some_and(|was| was > severity) {
+            return severity == told.severity;
+        }
+        firing && severity <= told.severity
     }
 }
 
@@ -98,118 +110,99 @@ pub struct Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use AlertSeverity::{Critical, Info, Warning};
+    use AlertState::{Firing, Resolved};
 
-    fn notice(reason: Reason, states: &[AlertState]) -> Notice {
-        let lines = states.iter().enumerate().map(|(at, &state)| Line {
-            key: key(at),
-            alert: Alert {
-                state,
-                since: 5_000,
-                ..Alert::default()
-            },
-            firing_since: 1_000_000,
-            was: None,
-            flaps: 0,
-            repeated: reason == Reason::Repeat,
-        });
-        Notice {
-            id: 1,
-            channel: "ops".to_owned(),
-            reason,
-            group: "all".to_owned(),
-            formed_ms: 2_000_000,
-            lines: lines.collect(),
-            still_firing: 0,
-        }
-    }
+    const SINCE: u64 = 1_000_000;
 
-    fn key(at: usize) -> AlertKey {
+    fn key(rule: &str) -> AlertKey {
         AlertKey {
             node: "home.web1".parse().unwrap(),
-            rule: format!("r{at}").into(),
+            rule: rule.into(),
             instance: None,
         }
     }
 
+    /// A warning that began at [`SINCE`], in a notice that was formed a second later.
+    fn line() -> Line {
+        Line {
+            key: key("cpu"),
+            alert: Alert::default(),
+            firing_since: SINCE,
+            was: None,
+            flaps: 0,
+            repeated: false,
+        }
+    }
+
+    fn over() -> Line {
+        let mut line = line();
+        line.alert.state = Resolved;
+        line
+    }
+
+    fn worse(was: AlertSeverity, severity: AlertSeverity) -> Line {
+        let mut line = line();
+        line.was = Some(was);
+        line.alert.severity = severity;
+        line
+    }
+
     #[test]
-    fn a_mark_covers_the_line_of_its_own_change_only() {
-        use AlertState::{Firing, Resolved};
-        let mark = Told {
-            alert: key(0),
-            state: Firing,
-            severity: AlertSeverity::Warning,
-            since: 1_000_000,
-            at: 1_000_100,
-            given_up: false,
+    fn a_mark_covers_what_was_told_and_what_is_older() {
+        let check = |line: Line, state, severity, since_ms: u64, at_ms: u64, covered| {
+            let other = Line {
+                key: key("fan"),
+                ..line.clone()
+            };
+            let mut notice = Notice {
+                id: 1,
+                channel: "ops".to_owned(),
+                reason: Reason::Firing,
+                group: "all".to_owned(),
+                formed_ms: SINCE + 1_000,
+                lines: vec![line.clone(), other.clone()],
+                still_firing: 0,
+            };
+            let told = Told {
+                alert: key("cpu"),
+                state,
+                severity,
+                since: since_ms,
+                at: at_ms,
+                given_up: false,
+            };
+            assert_eq!(notice.cover(&told), covered, "{line:?} by {told:?}");
+            let left = if covered {
+                vec![other]
+            } else {
+                vec![line, other]
+            };
+            assert_eq!(notice.lines, left, "by {told:?}");
         };
-        let check = |reason, told: Told, left: &[usize]| {
-            let mut queued = notice(reason, &[Firing, Resolved]);
-            let dropped = queued.cover(&told);
-            let keys: Vec<AlertKey> = queued.lines.into_iter().map(|line| line.key).collect();
-            let expected: Vec<AlertKey> = left.iter().map(|&at| key(at)).collect();
-            assert_eq!(keys, expected, "{reason:?} {told:?}");
-            assert_eq!(dropped, left.len() < 2);
-        };
-        let at_0 = || mark.clone();
-        check(Reason::Firing, at_0(), &[1]);
-        check(
-            Reason::Digest,
-            Told {
-                since: 1_001_000,
-                ..at_0()
-            },
-            &[1],
-        );
-        check(
-            Reason::Firing,
-            Told {
-                since: 1_400_000,
-                ..at_0()
-            },
-            &[0, 1],
-        );
-        check(
-            Reason::Firing,
-            Told {
-                state: Resolved,
-                ..at_0()
-            },
-            &[0, 1],
-        );
-        let critical = AlertSeverity::Critical;
-        check(
-            Reason::Firing,
-            Told {
-                severity: critical,
-                ..at_0()
-            },
-            &[0, 1],
-        );
-        check(
-            Reason::Firing,
-            Told {
-                alert: key(1),
-                ..at_0()
-            },
-            &[0, 1],
-        );
-        check(
-            Reason::Resolved,
-            Told {
-                alert: key(1),
-                state: Resolved,
-                ..at_0()
-            },
-            &[0],
-        );
-        check(Reason::Repeat, at_0(), &[0, 1]);
-        check(
-            Reason::Repeat,
-            Told {
-                at: 1_980_000,
-                ..at_0()
-            },
-            &[1],
-        );
+        let at = SINCE + 900;
+        check(line(), Firing, Warning, SINCE, at, true);
+        check(line(), Firing, Warning, SINCE + 2_000, at, true);
+        check(line(), Firing, Warning, SINCE - 2_001, at, false);
+        check(line(), Firing, Warning, SINCE + 60_000, at, true);
+        check(line(), Resolved, Warning, SINCE, at, true);
+        check(line(), Resolved, Warning, SINCE - 2_001, at, false);
+        check(line(), Firing, Critical, SINCE, at, true);
+        check(line(), Firing, Info, SINCE, at, false);
+        check(over(), Firing, Warning, SINCE, at, false);
+        check(over(), Resolved, Critical, SINCE, at, true);
+        check(over(), Firing, Warning, SINCE + 60_000, at, true);
+        check(worse(Info, Warning), Firing, Warning, SINCE, at, true);
+        check(worse(Info, Warning), Firing, Info, SINCE, at, false);
+        check(worse(Info, Warning), Firing, Critical, SINCE, at, true);
+        // On the way down the worse is the older.
+        check(worse(Critical, Warning), Firing, Critical, SINCE, at, false);
+        check(worse(Critical, Warning), Firing, Warning, SINCE, at, true);
+        let mut again = line();
+        again.repeated = true;
+        check(again.clone(), Firing, Warning, SINCE, SINCE - 29_000, true);
+        check(again.clone(), Firing, Warning, SINCE, SINCE - 29_001, false);
+        check(again.clone(), Firing, Info, SINCE, SINCE - 29_000, true);
+        check(again, Resolved, Warning, SINCE, SINCE - 29_001, true);
     }
 }

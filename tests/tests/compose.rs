@@ -43,7 +43,15 @@ fn each_service_is_checked_kept_up_and_no_root() {
     let compose = compose();
     let services = compose["services"].as_object().unwrap();
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
-    assert_eq!(names, ["broker", "ingester", "publisher", "redis", "setup"]);
+    let expected = [
+        "broker",
+        "ingester",
+        "notifier",
+        "publisher",
+        "redis",
+        "setup",
+    ];
+    assert_eq!(names, expected);
     let volumes: BTreeSet<&str> = compose["volumes"]
         .as_object()
         .unwrap()
@@ -105,6 +113,7 @@ fn the_image_has_the_programs_and_runs_them_without_root() {
         ("hostbus-broker", "--release", "release"),
         ("hostbus-publisher", "--profile light", "light"),
         ("hostbus-ingester", "--release", "release"),
+        ("hostbus-notifier", "--release", "release"),
     ] {
         let path = format!("/build/target/{folder}/{program} ");
         assert!(copies.contains(&path), "{program} is not copied");
@@ -135,7 +144,7 @@ fn setup_makes_private_secrets_once() {
         all
     };
     let first = names();
-    assert_eq!(first.len(), 4);
+    assert_eq!(first.len(), 6);
     for (name, secret) in &first {
         assert!(
             secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_hexdigit()),
@@ -224,6 +233,12 @@ fn the_commands_and_settings_form_a_healthy_pipeline() {
         .env("HOSTBUS_REDIS__URL", redis.url());
     let _ingester = ingester.started();
     healthy("ingester");
+    let notifier = service(&compose, "notifier", &folder);
+    let _notifier = notifier
+        .env("HOSTBUS_BUS__URL", &url)
+        .env("HOSTBUS_NOTIFIER__SPOOL__FOLDER", folder.join("spool"))
+        .started();
+    healthy("notifier");
     assert!(
         !is_healthy(&compose, "publisher", &folder, address),
         "it is not there yet"

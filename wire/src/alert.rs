@@ -12,13 +12,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError, Map};
-use crate::ids::NodePath;
+use crate::ids::{MAX_NAME_BYTES, NodePath};
 use crate::number;
 use crate::topic::{NodeTopic, Topic};
 
 /// The longest summary that is taken, in bytes; a longer one is cut.
 pub const MAX_SUMMARY_BYTES: usize = 1024;
-/// The most labels that are taken; more are left out.
+/// The most labels that are taken; more are left out, and those with names of more than 128 bytes. A
+/// label's text is cut as the summary is.
 pub const MAX_LABELS: usize = 64;
 
 /// The longest author's name that is taken, in bytes; a longer one is cut.
@@ -200,6 +201,10 @@ impl Alert {
         alert.summary.truncate(end);
         while alert.labels.len() > MAX_LABELS {
             alert.labels.pop_last();
+        }
+        alert.labels.retain(|name, _| name.len() <= MAX_NAME_BYTES);
+        for text in alert.labels.values_mut() {
+            text.truncate(text.floor_char_boundary(MAX_SUMMARY_BYTES));
         }
         let end = alert.by.floor_char_boundary(MAX_AUTHOR_BYTES);
         alert.by.truncate(end);

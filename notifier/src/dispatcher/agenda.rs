@@ -199,8 +199,8 @@ impl Agenda {
     /// Notes that a group's notice was formed, and how long that matters.
     pub(super) fn told(&mut self, key: &GroupKey, now_ms: u64, keep_ms: u64) {
         let group = self.groups.entry(key.clone()).or_default();
-        group.last_ms = Some(now_ms);
-        group.keep_until_ms = now_ms.saturating_add(keep_ms);
+        group.last_ms = group.last_ms.max(Some(now_ms));
+        group.keep_until_ms = group.keep_until_ms.max(now_ms.saturating_add(keep_ms));
         self.changed.insert(key.clone());
         self.refresh(key);
     }

@@ -22,14 +22,17 @@
 //! | `tracked` | what is known of one alert |
 //! | `silences`, `inhibition` | what holds alerts back |
 //! | `agenda` | groups and deadlines |
+//! | `events`, `marks` | what comes from the bus |
 //! | `settling` | deciding one alert anew |
 //! | `forming` | what is due becomes notices |
 //! | `saved` | the state on disk |
 
 mod agenda;
 pub mod config;
+mod events;
 mod forming;
 mod inhibition;
+mod marks;
 mod matcher;
 mod routing;
 mod saved;
@@ -43,11 +46,11 @@ mod window;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
-use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
-use hostbus_wire::silence::{Acknowledgement, Silence};
-use hostbus_wire::told::Told;
+use hostbus_wire::alert::{AlertKey, AlertSeverity};
+use hostbus_wire::silence::Acknowledgement;
 use hostbus_wire::{NodePath, SiteId, SiteTopic};
 use thiserror::Error;
 
@@ -56,11 +59,11 @@ pub use routing::Routing;
 pub use saved::{Restored, Saved};
 pub use stage::Stage;
 
-use crate::notice::{Notice, SAME_BEGINNING_MS};
+use crate::notice::Notice;
 use agenda::{Agenda, GroupKey};
 use inhibition::Inhibition;
-use silences::{Entry, Held, SilenceId};
-use tracked::{Standing, Tracked, Word};
+use silences::SilenceId;
+use tracked::Tracked;
 
 /// The most alerts that are looked after at once, and the most acknowledgements.
 pub const MAX_ALERTS: usize = 100_000;
@@ -209,239 +212,6 @@ impl Dispatcher {
         self.next_id = self.next_id.max(last.saturating_add(1));
     }
 
-    /// The alert at `key` stands like this now; `None`: it is gone.
-    ///
-    /// # Errors
-    /// There are too many alerts already.
-    pub fn alert(
-        &mut self,
-        key: AlertKey,
-        alert: Option<Alert>,
-        now_ms: u64,
-    ) -> Result<(), Refused> {
-        let fires = alert
-            .as_ref()
-            .is_some_and(|alert| alert.state == AlertState::Firing);
-        let known = self
-            .alerts
-            .get_key_value(&key)
-            .map(|(key, _)| Arc::clone(key));
-        let key = match (known, fires) {
-            (Some(key), _) => key,
-            (None, false) => return Ok(()),
-            (None, true) if self.alerts.len() >= MAX_ALERTS => {
-                return Err(Refused::too_many(key, "alerts", MAX_ALERTS));
-            }
-            (None, true) => Arc::new(key),
-        };
-        let moved = match (self.alerts.get_mut(&key), alert) {
-            (Some(tracked), Some(alert)) if fires => {
-                tracked.heard = true;
-                let standing = &mut tracked.standing;
-                if standing.firing {
-                    let moved = (&standing.alert.severity, &standing.alert.labels)
-                        != (&alert.severity, &alert.labels);
-                    standing.alert = alert;
-                    moved
-                } else {
-                    *standing = Standing::firing(alert);
-                    for post in &mut tracked.posts {
-                        let cooldown_ms = self.routing.cooldown_ms(post.channel);
-                        post.known.come_back(cooldown_ms, now_ms);
-                    }
-                    true
-                }
-            }
-            (Some(tracked), last) => {
-                tracked.heard = true;
-                if tracked.standing.firing {
-                    tracked.standing.end(&key, last, now_ms);
-                    true
-                } else {
-                    false
-                }
-            }
-            (None, Some(alert)) => {
-                let tracked = Tracked::new(&key, Standing::firing(alert));
-                self.track(&key, tracked);
-                true
-            }
-            (None, None) => false,
-        };
-        if moved {
-            self.changed.alerts.insert(Arc::clone(&key));
-            self.moved(&key, now_ms);
-        }
-        Ok(())
-    }
-
-    /// The groups that a node is in.
-    pub fn node_groups(&mut self, node: &NodePath, groups: Vec<String>, now_ms: u64) {
-        if self.node_groups.get(node).is_some_and(|old| *old == groups) {
-            return;
-        }
-        if groups.is_empty() && self.node_groups.remove(node).is_none() {
-            return;
-        }
-        if !groups.is_empty() {
-            self.node_groups.insert(node.clone(), groups);
-        }
-        for key in self.alerts_of(node) {
-            self.moved(&key, now_ms);
-        }
-    }
-
-    /// The silence `id` of a site is this; `None`: it is gone.
-    ///
-    /// # Errors
-    /// It makes no sense, or there are too many. One of the same id that was taken before is gone then.
-    pub fn silence(
-        &mut self,
-        site: &SiteId,
-        id: &str,
-        silence: Option<Silence>,
-        now_ms: u64,
-    ) -> Result<(), Refused> {
-        let id = SilenceId {
-            site: site.clone(),
-            id: id.into(),
-        };
-        let Some(silence) = silence else {
-            self.put_silence(&id, None, now_ms);
-            return Ok(());
-        };
-        if let Some(entry) = self.silences.get_mut(&id) {
-            entry.heard = true;
-            if entry.held.silence == silence {
-                return Ok(());
-            }
-        } else if self.silences.len() >= MAX_SILENCES {
-            return Err(Refused::too_many(id.id, "silences", MAX_SILENCES));
-        }
-        match Held::new(silence, now_ms) {
-            Ok(held) => {
-                self.put_silence(&id, Some(held), now_ms);
-                Ok(())
-            }
-            Err(error) => {
-                self.put_silence(&id, None, now_ms);
-                let id = id.id.into();
-                Err(Refused::Silence { id, error })
-            }
-        }
-    }
-
-    /// Somebody is at the alert with this fingerprint; `None`: nobody any more.
-    ///
-    /// # Errors
-    /// There are too many acknowledgements already.
-    pub fn acknowledge(
-        &mut self,
-        site: &SiteId,
-        fingerprint: &str,
-        acknowledgement: Option<Acknowledgement>,
-        now_ms: u64,
-    ) -> Result<(), Refused> {
-        let key = self.by_fingerprint.get(fingerprint).cloned();
-        match acknowledgement {
-            None => {
-                if self.acknowledgements.remove(fingerprint).is_none() {
-                    return Ok(());
-                }
-            }
-            Some(acknowledgement) => {
-                let full = self.acknowledgements.len() >= MAX_ALERTS;
-                match self.acknowledgements.get_mut(fingerprint) {
-                    Some(old) if old.acknowledgement == acknowledgement && old.site == *site => {
-                        old.heard = true;
-                        return Ok(());
-                    }
-                    None if full => {
-                        let what = "acknowledgements";
-                        return Err(Refused::too_many(fingerprint, what, MAX_ALERTS));
-                    }
-                    _ => {}
-                }
-                if self.synced && key.is_none() {
-                    self.clear.push(Clear {
-                        site: site.clone(),
-                        topic: SiteTopic::Acknowledgement(fingerprint.into()),
-                    });
-                    return Ok(());
-                }
-                let acknowledged = Acknowledged {
-                    site: site.clone(),
-                    acknowledgement,
-                    severity: None,
-                    heard: true,
-                };
-                self.acknowledgements
-                    .insert(fingerprint.into(), acknowledged);
-            }
-        }
-        self.changed.acknowledgements.insert(fingerprint.into());
-        if let Some(key) = key {
-            self.settle(&key, now_ms);
-        }
-        Ok(())
-    }
-
-    /// Another notifier, or this one, has told this through `channel`: it need not be told again.
-    pub fn told(&mut self, channel: &str, told: &Told, now_ms: u64) {
-        let Some(place) = self
-            .routing
-            .channels
-            .iter()
-            .position(|name| name == channel)
-        else {
-            return;
-        };
-        let firing = told.state == AlertState::Firing;
-        let Some((key, _)) = self.alerts.get_key_value(&told.alert) else {
-            // Nothing is known of the alert. If it is still to be heard it need not be told again; if it
-            // is gone, people are still to hear that it is over.
-            if firing && !self.synced && self.alerts.len() < MAX_ALERTS {
-                self.take_over(place, told, now_ms);
-            }
-            return;
-        };
-        let key = Arc::clone(key);
-        let Some(tracked) = self.alerts.get_mut(&key) else {
-            return;
-        };
-        let known = &mut tracked.post(place).known;
-        let old = known.clone();
-        let at_ms = told.at.min(now_ms);
-        match known.told {
-            // A mark is as old as its delivery took: of the same firing it may be behind what was formed
-            // here since, so it only adds to that.
-            Some(ours) if firing && told.since.saturating_add(SAME_BEGINNING_MS) >= ours.since => {
-                known.told = Some(Word {
-                    severity: told.severity.max(ours.severity),
-                    since: ours.since.max(told.since),
-                    at_ms: at_ms.max(ours.at_ms),
-                });
-            }
-            Some(ours) if !firing && told.since >= ours.since => known.end(at_ms),
-            None if firing
-                && known.ended.is_none_or(|ended| {
-                    told.since > ended.since.saturating_add(SAME_BEGINNING_MS)
-                }) =>
-            {
-                known.told = Some(Word {
-                    severity: told.severity,
-                    since: told.since,
-                    at_ms,
-                });
-            }
-            _ => {}
-        }
-        if *known != old {
-            self.changed.alerts.insert(Arc::clone(&key));
-            self.settle(&key, now_ms);
-        }
-    }
-
     /// The bus was joined again: from now until [`synced`](Self::synced) everything that stands there is heard.
     pub fn joined(&mut self) {
         for tracked in self.alerts.values_mut() {
@@ -481,7 +251,12 @@ impl Dispatcher {
             self.moved(&key, now_ms);
         }
         self.drop_acknowledgements(now_ms);
-        self.synced = true;
+        if !std::mem::replace(&mut self.synced, true) {
+            let keys: Vec<Arc<AlertKey>> = self.alerts.keys().cloned().collect();
+            for key in keys {
+                self.settle(&key, now_ms);
+            }
+        }
     }
 
     /// Why the alert at `key` is told or held back, by the names of channels.
@@ -501,80 +276,15 @@ impl Dispatcher {
         }
     }
 
-    /// The alerts of one node.
-    fn alerts_of(&self, node: &NodePath) -> Vec<Arc<AlertKey>> {
-        let first = AlertKey {
-            node: node.clone(),
-            rule: "".into(),
-            instance: None,
-        };
-        self.alerts
-            .range(Arc::new(first)..)
-            .map(|(key, _)| key)
-            .take_while(|key| key.node == *node)
-            .cloned()
-            .collect()
-    }
-
     fn track(&mut self, key: &Arc<AlertKey>, tracked: Tracked) {
         self.by_fingerprint
             .insert(tracked.fingerprint.clone(), Arc::clone(key));
         self.alerts.insert(Arc::clone(key), tracked);
     }
-
-    /// A channel was told by another notifier of an alert that was not heard yet. Until it is, it fires
-    /// as it was told.
-    fn take_over(&mut self, channel: usize, told: &Told, now_ms: u64) {
-        let key = Arc::new(told.alert.clone());
-        let alert = Alert {
-            fingerprint: key.fingerprint(),
-            severity: told.severity,
-            since: told.since,
-            summary: key.to_string(),
-            ..Alert::default()
-        };
-        let mut tracked = Tracked::new(&key, Standing::firing(alert));
-        tracked.heard = false;
-        tracked.post(channel).known.told = Some(Word {
-            severity: told.severity,
-            since: told.since,
-            at_ms: told.at.min(now_ms),
-        });
-        self.track(&key, tracked);
-        self.changed.alerts.insert(Arc::clone(&key));
-        self.moved(&key, now_ms);
-    }
-
-    fn put_silence(&mut self, id: &SilenceId, held: Option<Held>, now_ms: u64) {
-        let old = self.silences.remove(id);
-        if let Some(mut old) = old {
-            self.agenda.wake(
-                &mut old.wake_ms,
-                None,
-                agenda::Deadline::Silence(id.clone()),
-            );
-            self.changed.silences.insert(id.clone());
-            if old.holds {
-                self.settle_meant(&id.site, &old.held, now_ms);
-            }
-        }
-        if let Some(held) = held {
-            let entry = Entry {
-                held,
-                holds: false,
-                heard: true,
-                wake_ms: None,
-            };
-            self.silences.insert(id.clone(), entry);
-            self.changed.silences.insert(id.clone());
-            self.turn_silence(id, now_ms);
-        }
-    }
 }
 
 impl Refused {
-    #[expect(clippy::needless_pass_by_value, reason = "keys, ids and texts alike")]
-    fn too_many(id: impl ToString, what: &'static str, most: usize) -> Self {
+    fn too_many(id: &dyn fmt::Display, what: &'static str, most: usize) -> Self {
         Self::TooMany {
             id: id.to_string(),
             what,

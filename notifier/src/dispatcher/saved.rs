@@ -115,9 +115,6 @@ impl Dispatcher {
             let firing = standing.firing.then_some((&standing.alert, &[][..]));
             self.inhibition.update(key, firing);
         }
-        for key in &keys {
-            self.settle(key, now_ms);
-        }
         restored
     }
 

@@ -45,8 +45,12 @@ impl Dispatcher {
         }
     }
 
-    /// Decides one alert anew for all its channels.
+    /// Decides one alert anew for all its channels. Until the bus was heard nothing is decided: what is
+    /// not known yet must not undo what was saved.
     pub(super) fn settle(&mut self, key: &Arc<AlertKey>, now_ms: u64) {
+        if !self.synced {
+            return;
+        }
         self.heed_acknowledgement(key, now_ms);
         let Some(tracked) = self.alerts.get_mut(key) else {
             return;
@@ -60,7 +64,7 @@ impl Dispatcher {
             .map_or(&[][..], Vec::as_slice);
         let around = Around {
             now_ms,
-            silence: silences::holding(&self.silences, key, &standing.alert),
+            silence: silences::holding(&self.silences, key, &standing.alert, now_ms),
             inhibitor,
             acknowledged: self
                 .acknowledgements
@@ -198,16 +202,13 @@ impl Dispatcher {
             .acknowledgement
             .until
             .is_some_and(|until_ms| until_ms <= now_ms);
-        let other = standing.firing
-            && acknowledged
-                .severity
-                .is_some_and(|given_for| given_for != severity);
-        // Until the bus was heard it may fire again without our knowing.
-        let over = self.synced && !standing.firing;
-        if expired || other || over || acknowledged.site != key.node.site {
+        let other = acknowledged
+            .severity
+            .is_some_and(|given_for| given_for != severity);
+        if expired || other || !standing.firing || acknowledged.site != key.node.site {
             let fingerprint = tracked.fingerprint.clone();
             self.drop_acknowledgement(&fingerprint);
-        } else if standing.firing && acknowledged.severity.is_none() {
+        } else if acknowledged.severity.is_none() {
             acknowledged.severity = Some(severity);
             self.changed
                 .acknowledgements
@@ -258,7 +259,7 @@ impl Dispatcher {
         let acknowledged = self.acknowledgements.get(&tracked.fingerprint);
         let around = Around {
             now_ms,
-            silence: silences::holding(&self.silences, key, &standing.alert),
+            silence: silences::holding(&self.silences, key, &standing.alert, now_ms),
             inhibitor: self.inhibition.hides(key),
             acknowledged: acknowledged.map(|acknowledged| {
                 let given = &acknowledged.acknowledgement;
@@ -394,6 +395,7 @@ fn settle_post(
                 Stage::OutsideHours { .. } if news => {
                     known.held_by = Some("outside hours".to_owned());
                 }
+                Stage::NotRouted => known.held_by = None,
                 Stage::CoolingDown { until_ms, .. } => wake_ms = Some(*until_ms),
                 _ => {}
             }

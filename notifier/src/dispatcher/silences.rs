@@ -138,7 +138,7 @@ pub(super) struct SilenceId {
 /// The silences by their ids.
 pub(super) type ById = BTreeMap<SilenceId, Entry>;
 
-/// A silence and whether it holds now.
+/// A silence and whether it held when it was looked at last.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) held: Held,
@@ -150,10 +150,17 @@ pub(super) struct Entry {
 }
 
 /// The first silence that holds and means the alert at `key`.
-pub(super) fn holding<'a>(silences: &'a ById, key: &AlertKey, alert: &Alert) -> Option<&'a str> {
+pub(super) fn holding<'a>(
+    silences: &'a ById,
+    key: &AlertKey,
+    alert: &Alert,
+    now_ms: u64,
+) -> Option<&'a str> {
     silences
         .iter()
-        .find(|(id, entry)| entry.holds && id.site == key.node.site && entry.held.means(key, alert))
+        .find(|(id, entry)| {
+            id.site == key.node.site && entry.held.means(key, alert) && entry.held.holds(now_ms)
+        })
         .map(|(id, _)| &*id.id)
 }
 

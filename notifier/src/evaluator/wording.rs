@@ -2,7 +2,9 @@
 //! client; what people are sent is written by the templates.
 
 use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState, BY_RULES};
-use hostbus_wire::{Unit, number};
+use hostbus_wire::{Field, Unit, number};
+
+use hostbus_wire::codec::Map;
 
 use super::node::Raised;
 use super::standing::{Phase, Terms};
@@ -54,7 +56,7 @@ pub(super) fn alert(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised)
         threshold: level
             .filter(|_| !is_state(rule))
             .map(|level| level.threshold),
-        labels: rule.labels.iter().cloned().collect(),
+        labels: labels(rule, value.is_some()),
         by: BY_RULES.to_owned(),
         held: held.collect(),
         over: (standing.over != 0).then_some(standing.over),
@@ -70,7 +72,7 @@ pub(super) fn alert(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised)
 pub(super) fn ended(alert: &mut Alert, end: End, now_ms: u64) {
     (alert.state, alert.since) = (AlertState::Resolved, now_ms);
     alert.summary = format!("{} ({})", alert.summary, end.words());
-    (alert.held, alert.over) = (hostbus_wire::codec::Map::new(), None);
+    (alert.held, alert.over) = (Map::new(), None);
 }
 
 /// Whether its value is yes or no, which no number tells better than words.
@@ -119,7 +121,7 @@ fn sentence(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised) -> Stri
     }
     let what = match (&rule.watch, key.instance.as_deref()) {
         (Watch::Field(source) | Watch::Ratio { part: source, .. }, Some(instance)) => {
-            format!("{} {instance} on {node}", source.section.replace('_', " "))
+            format!("{} {instance} on {node}", one_of(source.section))
         }
         (Watch::Field(source) | Watch::Ratio { part: source, .. }, None) => {
             format!("{} on {node}", source.section)
@@ -127,9 +129,9 @@ fn sentence(key: &AlertKey, rule: &Rule, terms: &Terms, raised: &Raised) -> Stri
         _ => node.to_owned(),
     };
     let field = match &rule.watch {
-        Watch::Field(source) => words(source.field.name),
+        Watch::Field(source) => named(source.field),
         Watch::Ratio { part, whole } => {
-            format!("{} of {}", words(part.field.name), words(whole.field.name))
+            format!("{} of {}", named(part.field), named(whole.field))
         }
         Watch::ClockOffset => "clock offset".to_owned(),
         Watch::Down => String::new(),
@@ -186,6 +188,26 @@ fn aggregate(how: Aggregate) -> &'static str {
     }
 }
 
+/// One instance of a section, in words.
+fn one_of(section: &str) -> String {
+    match section {
+        "cores" | "sensors" | "fans" | "voltages" => section.trim_end_matches('s').to_owned(),
+        _ => section.replace('_', " "),
+    }
+}
+
+/// What a field is called in words. Where each instance is a field of its own, what they share has no
+/// name but its unit.
+fn named(field: &Field) -> String {
+    match field.unit {
+        _ if !field.name.starts_with('<') => words(field.name),
+        Unit::Celsius => "temperature".to_owned(),
+        Unit::PerMinute => "speed".to_owned(),
+        Unit::Volts => "voltage".to_owned(),
+        _ => "usage".to_owned(),
+    }
+}
+
 /// A field's name without its unit, in words.
 fn words(field: &str) -> String {
     let units = [
@@ -206,9 +228,25 @@ fn words(field: &str) -> String {
     bare.replace('_', " ")
 }
 
-/// A value with its unit, as people write it.
-pub(super) fn shown(value: f64, rule: &Rule) -> String {
-    let unit = match (&rule.watch, rule.fold) {
+/// The rule's labels, and the unit of value and threshold where there is one: a number alone says little.
+fn labels(rule: &Rule, has_value: bool) -> Map<String> {
+    let mut labels: Map<String> = rule.labels.iter().cloned().collect();
+    let unit = match rule.watch {
+        Watch::ClockOffset => "s".to_owned(),
+        _ => match unit(rule) {
+            Unit::Count | Unit::None => return labels,
+            unit => unit.to_string(),
+        },
+    };
+    if has_value {
+        labels.entry("unit".to_owned()).or_insert(unit);
+    }
+    labels
+}
+
+/// The unit of what is judged.
+fn unit(rule: &Rule) -> Unit {
+    match (&rule.watch, rule.fold) {
         (Watch::Ratio { .. }, _) => Unit::Percent,
         (
             _,
@@ -218,11 +256,17 @@ pub(super) fn shown(value: f64, rule: &Rule) -> String {
             },
         ) => Unit::Count,
         (Watch::Field(source), _) => source.field.unit,
-        (Watch::ClockOffset, _) => return format!("{} s", plain(value)),
-        (Watch::Down, _) => Unit::None,
-    };
-    match unit {
-        Unit::Bytes | Unit::BytesPerSecond => {
+        (Watch::ClockOffset | Watch::Down, _) => Unit::None,
+    }
+}
+
+/// A value with its unit, as people write it.
+pub(super) fn shown(value: f64, rule: &Rule) -> String {
+    if rule.watch == Watch::ClockOffset {
+        return format!("{} s", plain(value));
+    }
+    match unit(rule) {
+        unit @ (Unit::Bytes | Unit::BytesPerSecond) => {
             const NAMES: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
             let mut scaled = value;
             let mut name = 0;

@@ -221,7 +221,7 @@ async fn the_documented_sample_verifies_a_signature() {
     let (seen, _) = receiver.seen().pop().unwrap();
     let header = seen.header("x-hostbus-signature").unwrap();
 
-    let page = include_str!("../../../docs/alerts-channels-a.md");
+    let page = include_str!("../../../docs/alerts-channels.md");
     let sample = page.split("```python\n").nth(1).unwrap();
     let sample = sample.split("```").next().unwrap();
     let verify = |secret: &str, header: &str, body: &[u8]| {

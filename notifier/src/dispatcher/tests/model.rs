@@ -164,7 +164,9 @@ impl Model {
             (true, Some((told, _))) => Some(Kind::Rise).filter(|_| known.severity > told),
         };
         let news = known.firing && kind.is_some();
-        if !known.firing {
+        // What never came here has nothing that is held back.
+        let never_came = !routed && post.told.is_none();
+        if !known.firing || never_came {
             post.held = None;
         }
         if silence.is_some() || (shut && !known.hidden && known.settles_ms <= now_ms) {

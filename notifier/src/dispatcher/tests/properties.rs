@@ -11,12 +11,14 @@ use super::world::{Step, Told, World, key, steps};
 
 /// Follows what people were told, knowing nothing of how it came about.
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     told: BTreeMap<(String, AlertKey), (AlertSeverity, u64)>,
+    /// Repetitions may come before their time: two notifiers took turns.
+    pub(super) early_repeats: bool,
 }
 
 impl Reader {
-    fn read(&mut self, told: &Told) {
+    pub(super) fn read(&mut self, told: &Told) {
         let repeat_ms = match told.channel.as_str() {
             "mail" => 600_000,
             "pager" => 120_000,
@@ -45,10 +47,22 @@ impl Reader {
             }
             self.told.insert(place, (line.severity, told.formed_ms));
         }
-        if told.lines.iter().any(|line| line.repeated) {
+        if !self.early_repeats && told.lines.iter().any(|line| line.repeated) {
             let due = oldest_ms.saturating_add(repeat_ms) <= told.formed_ms;
             assert!(due, "repeated before its time: {told:?}");
         }
+    }
+}
+
+impl Reader {
+    /// Chat is told of no ends.
+    pub(super) fn assert_all_over(&self) {
+        let left: Vec<_> = self
+            .told
+            .keys()
+            .filter(|(channel, _)| channel != "chat")
+            .collect();
+        assert!(left.is_empty(), "never told to be over: {left:?}");
     }
 }
 
@@ -87,17 +101,12 @@ fn run(steps: &[Step], restarts: bool) -> World {
         }
         told.iter().for_each(|told| reader.read(told));
     }
-    reader.told.retain(|(channel, _), _| channel != "chat");
-    assert!(
-        reader.told.is_empty(),
-        "never told to be over: {:?}",
-        reader.told
-    );
+    reader.assert_all_over();
     world
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_dispatcher_tells_what_a_plain_model_tells(steps in steps()) {
