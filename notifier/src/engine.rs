@@ -10,7 +10,7 @@
 //!             active decides all the same, so that it can take over at any moment
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use hostbus_client::Message;
@@ -28,6 +28,7 @@ use crate::lease::Tenancy;
 use crate::outgoing::{Outgoing, Publication};
 use crate::rule::Rule;
 use crate::spool::{Changes, Ended, Outcome};
+use crate::telling::Telling;
 
 /// How long the message that ends the first hearing may take to come back. A broker that does not let
 /// us read our own health must not keep us from working.
@@ -82,8 +83,7 @@ pub struct Engine {
     /// It was in line with the bus once.
     began: bool,
     active: bool,
-    /// Ends of notices whose marks have not come back from the bus yet, with the alerts that are missing.
-    telling: Vec<(Outcome, BTreeSet<String>)>,
+    telling: Telling,
     told: Vec<Outcome>,
     covers: Vec<(String, Told)>,
     rules_heard: BTreeMap<Box<str>, String>,
@@ -131,7 +131,7 @@ impl Engine {
             connected: false,
             began: false,
             active: false,
-            telling: Vec::new(),
+            telling: Telling::default(),
             told: Vec::new(),
             covers: Vec::new(),
             rules_heard: BTreeMap::new(),
@@ -149,6 +149,7 @@ impl Engine {
     /// comes back.
     pub fn connected(&mut self, stamp: u64, now: Now) {
         self.connected = true;
+        self.tenancy.joined();
         self.dispatcher.joined();
         self.hearing = Some(Hearing {
             stamp,
@@ -163,6 +164,7 @@ impl Engine {
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.hearing = None;
+        self.tenancy.away();
         self.evaluator.away();
     }
 
@@ -276,6 +278,7 @@ impl Engine {
         }
         self.began = true;
         self.dispatcher.synced(now_ms);
+        self.publish_marks(self.telling.missing());
         for (node, (sample, retained)) in hearing.samples {
             self.evaluator
                 .sample(&node, &sample, retained, now_ms, &mut self.changes);
@@ -291,15 +294,7 @@ impl Engine {
     /// A notifier, this one or another, has told people.
     fn mark(&mut self, channel: &str, told: &Told, now_ms: u64) {
         self.dispatcher.told(channel, told, now_ms);
-        let fingerprint = told.alert.fingerprint();
-        let mut ours = false;
-        for (outcome, missing) in &mut self.telling {
-            // A later mark of the same alert has taken the place of ours.
-            if outcome.channel == channel && outcome.at_ms <= told.at {
-                ours |= missing.remove(&fingerprint);
-            }
-        }
-        if !ours {
+        if !self.telling.heard(channel, told) {
             self.covers.push((channel.to_owned(), told.clone()));
         }
     }
@@ -331,24 +326,9 @@ impl Engine {
             self.told.push(outcome);
             return;
         }
-        let mut missing = BTreeSet::new();
-        for line in &outcome.notice.lines {
-            let fingerprint = line.key.fingerprint();
-            let told = Told {
-                alert: line.key.clone(),
-                state: line.alert.state,
-                severity: line.alert.severity,
-                since: line.firing_since,
-                at: outcome.at_ms,
-                given_up,
-            };
-            let topic = SiteTopic::Told {
-                channel: outcome.channel.as_str().into(),
-                fingerprint: fingerprint.as_str().into(),
-            };
-            let topic = topic.text(&self.place.root, &self.place.site);
-            self.push(Kind::Told, topic, &told);
-            missing.insert(fingerprint);
+        // What is heard first may be later than this; what is missing then is published.
+        if self.is_synced() {
+            self.publish_marks(Telling::marks(&outcome));
         }
         if let (Ended::GivenUp { reason }, Some(line)) =
             (&outcome.ended, outcome.notice.lines.first())
@@ -357,7 +337,14 @@ impl Engine {
             let topic = Topic::Node(line.key.node.clone(), hostbus_wire::NodeTopic::Events);
             self.push(Kind::Events, topic.text(&self.place.root), &event);
         }
-        self.telling.push((outcome, missing));
+        self.telling.push(outcome);
+    }
+
+    fn publish_marks(&mut self, marks: Vec<(SiteTopic, Told)>) {
+        for (topic, told) in marks {
+            let topic = topic.text(&self.place.root, &self.place.site);
+            self.push(Kind::Told, topic, &told);
+        }
     }
 
     /// Takes other rules.
@@ -395,12 +382,7 @@ impl Engine {
             self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
             turn.changes = self.kept(tick);
         }
-        let (telling, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.telling)
-            .into_iter()
-            .partition(|(_, missing)| !missing.is_empty());
-        self.telling = telling;
-        self.told
-            .extend(done.into_iter().map(|(outcome, _)| outcome));
+        self.told.extend(self.telling.take_known());
         turn.told = std::mem::take(&mut self.told);
         turn.active = self.active;
         turn.next_ms = self.evaluator_due_ms.min(self.dispatcher_due_ms);
@@ -425,6 +407,10 @@ impl Engine {
         } else {
             info!(holder = self.tenancy.holder(), "another notifier is active");
             self.outgoing = Outgoing::default();
+            // People were told all the same.
+            if self.is_synced() {
+                self.publish_marks(self.telling.missing());
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`run`] | the task: messages in, publications and notices out |
 //! | [`engine`] | evaluator, dispatcher and lease in step with the bus |
 //! | [`bus`] | what is heard on the bus |
+//! | [`telling`] | what was told and the bus must know |
 //! | [`outgoing`] | what waits for the connection |
 //! | [`lease`] | which of several notifiers is the active one |
 //! | [`rule`] | what a rule says, and how it is written |
@@ -52,6 +53,7 @@ pub mod rule;
 pub mod rules;
 pub mod run;
 pub mod spool;
+pub mod telling;
 pub mod template;
 pub mod ways;
 
