@@ -18,7 +18,7 @@ pub(super) const CHANNELS: usize = 100;
 pub(super) const THRESHOLD: f64 = 150.0;
 /// The only sensor that the rule looks at: a node has one alert.
 pub(super) const SENSOR: &str = "coretemp/package-0";
-/// No value of a sample reaches it.
+/// No value of a sample is above it.
 const NEVER: f64 = 1e18;
 
 /// The name of the node `number`, below its site.
@@ -72,9 +72,15 @@ fn text_of_rules() -> anyhow::Result<String> {
     for number in 1..RULES {
         let metric = fields.get((number - 1) % fields.len().max(1));
         let metric = metric.context("samples have no fields")?;
+        // A threshold beyond what a percentage can be is refused; none of a sample's is this one.
+        let never = if metric.ends_with("_percent") {
+            "equals = 33.3333".to_owned()
+        } else {
+            format!("above = {NEVER:?}")
+        };
         write!(
             text,
-            "[[rule]]\nname = \"r{number}\"\nmetric = \"{metric}\"\nwarning = {{ above = {NEVER:?} }}\n"
+            "[[rule]]\nname = \"r{number}\"\nmetric = \"{metric}\"\nwarning = {{ {never} }}\n"
         )?;
         if number <= WINDOWS {
             text += "aggregate = \"avg\"\nwindow = \"5m\"\n";
