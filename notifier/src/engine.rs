@@ -179,7 +179,11 @@ impl Engine {
     fn said(&mut self, said: Said, retained: bool, now: Now) {
         let now_ms = now.unix_ms;
         match said {
-            Said::Sample(node, sample) => self.sample(node, sample, retained, now_ms),
+            Said::Sample(node, sample) => {
+                // What it changes comes back as an alert: the dispatcher need not look.
+                self.sample(node, sample, retained, now_ms);
+                return;
+            }
             Said::Status(node, status) => {
                 self.evaluator
                     .status(&node, status, retained, now_ms, &mut self.changes);

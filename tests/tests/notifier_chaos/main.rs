@@ -2,7 +2,7 @@
 //! answers at random: people are told of every change of every alert, in order. Twice only where an
 //! answer was lost, or a notifier was killed before it could note it.
 //!
-//! `HOSTBUS_ALERT_STEPS` sets how many steps each of the two tests takes (30), `HOSTBUS_ALERT_SEED`
+//! `HOSTBUS_ALERT_STEPS` sets how many steps each of the two tests takes (24), `HOSTBUS_ALERT_SEED`
 //! repeats the order of the disasters. The seed is printed. An hour of a bad day:
 //!
 //! ```sh
@@ -140,7 +140,7 @@ impl Hour {
 
 /// Takes the steps with one notifier for each of `instances`, and gives what was told again.
 fn live_through(instances: &[&str]) -> Again {
-    let steps = random::setting("HOSTBUS_ALERT_STEPS", 30);
+    let steps = random::setting("HOSTBUS_ALERT_STEPS", 24);
     let seed = random::setting("HOSTBUS_ALERT_SEED", random::seed());
     println!("seed {seed}, {steps} steps, notifiers {instances:?}");
     let mut random = Random::new(seed, 1);
