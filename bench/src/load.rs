@@ -152,6 +152,11 @@ impl Variants {
         Ok(Self(variants.collect::<anyhow::Result<_>>()?))
     }
 
+    /// Those that are encoded already, without their heads.
+    pub(crate) fn of(encoded: Vec<Vec<u8>>) -> Self {
+        Self(encoded)
+    }
+
     /// Appends the sample number `seq` of `boot` as CBOR to `out`.
     pub(crate) fn write(&self, out: &mut Vec<u8>, ts: u64, boot: u64, seq: u64, first: u64) {
         let index = usize::try_from(seq).unwrap_or_default() % self.0.len();

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`alert`] | `alert`: a threshold crossed on the bus until a webhook is told |
 //! | [`broker`] | `broker`: the broker beside mosquitto under the same load |
 //! | [`crowd`] | `crowd`: many publishers connected, each at its interval |
 //! | [`evaluator`] | `evaluator`: samples through a notifier's rules |
@@ -13,7 +14,7 @@
 //! | [`past`] | one node with a past, by writer and keeper |
 //! | [`meter`] | time, our CPU and that of Redis |
 //! | [`node`] | one simulated node: an MQTT connection that keeps the outbox rules |
-//! | [`parts`] | broker and ingester as processes of their own, and their CPU time |
+//! | [`parts`] | broker, ingester and notifier as processes of their own, and their CPU time |
 //! | [`peer`] | mosquitto and collectd in the pipeline's place |
 //! | [`server`] | what a redis-server holds, takes and gives |
 //! | [`read`] | `read`: what readers wait for |
@@ -26,6 +27,7 @@
 //! The exit code says only whether a measurement ran. `--json` prints its figures as one object on
 //! the last line.
 
+mod alert;
 mod broker;
 mod crowd;
 mod evaluator;
@@ -61,6 +63,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// A threshold crossed on the bus until a webhook is told, and what the notifier takes.
+    Alert(alert::Args),
     /// The broker beside mosquitto: CPU, latency, rate and memory under the same load.
     Broker(broker::Args),
     /// Many publishers connected at once: memory and CPU of each part, and the latest sample.
@@ -89,6 +93,7 @@ enum What {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
+        What::Alert(args) => alert::run(&args),
         What::Broker(args) => broker::run(&args),
         What::Crowd(args) => crowd::run(&args),
         What::Evaluator(args) => evaluator::run(&args),

@@ -1,4 +1,4 @@
-//! Broker and ingester as processes of their own, so that each one's CPU time can be read.
+//! Broker, ingester and notifier as processes of their own, so that each one's CPU time can be read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,27 @@ pub(crate) enum Part {
         #[arg(long)]
         keep_seconds: Option<u64>,
     },
+    /// A notifier.
+    Notifier {
+        /// The broker.
+        bus: String,
+        /// A file with its settings, those of `[notifier]`, in JSON.
+        settings: PathBuf,
+        /// Where to write that it runs.
+        ready_file: PathBuf,
+    },
 }
 
 /// How long the bench's rows are kept: the simulated nodes live in the past.
 pub(crate) const RETENTION: Duration = Duration::from_secs(400 * 86_400);
 
 pub(crate) fn run(part: Part) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    // As each part's own program has it.
+    let mut builder = match part {
+        Part::Notifier { .. } => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async {
         let token = CancellationToken::new();
         match part {
@@ -91,6 +103,21 @@ pub(crate) fn run(part: Part) -> anyhow::Result<()> {
                 ready::write(&ready_file, &json!({}))?;
                 shutdown::on_signal(token).await?;
                 ingester.ended().await?;
+            }
+            Part::Notifier {
+                bus,
+                settings,
+                ready_file,
+            } => {
+                let bus = BusConfig {
+                    url: bus,
+                    ..BusConfig::default()
+                };
+                let config = serde_json::from_slice(&fs::read(settings)?)?;
+                let mut notifier = hostbus_notifier::start(config, bus, token.clone()).await?;
+                ready::write(&ready_file, &json!({}))?;
+                shutdown::on_signal(token).await?;
+                notifier.ended().await?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! 3 s    the holder renews
 //! 8 s    a holder that has not heard its own renewal acts no longer
 //! 10 s   the others take a holder that is not heard for lost, and claim the next term
+//! at once a holder that hears a lesser claim, or joins the bus, says its own again
 //! 1 s    a claim is heard for so long without a better one before its claimant acts
 //! ```
 //! Every notifier hears the same claims, and which one is best does not depend on their order, so all
@@ -15,7 +16,8 @@
 //!
 //! A holder that says good-bye, or whose will the broker publishes, need not be waited for; nor need
 //! an earlier run of the same instance. Where no other notifier was ever heard, the holder goes on
-//! without the bus: there is nobody who could have taken over.
+//! without the bus: there is nobody who could have taken over. Else a holder that loses the bus acts no
+//! longer, and when it is back not before its claim has been heard for as long as a new one.
 //!
 //! Times here are of a clock that never steps, in milliseconds.
 
@@ -75,7 +77,13 @@ impl Tenancy {
                 best.at = now;
                 true
             }
-            Some(best) if !better(&lease, &best.lease) => false,
+            Some(best) if !better(&lease, &best.lease) => {
+                // Somebody has not heard of ours: it is said again.
+                if best.lease.holder == self.holder {
+                    self.sent = None;
+                }
+                false
+            }
             _ => {
                 self.best = Some(Heard { lease, at: now });
                 self.settled_from = own.then_some(now);
@@ -84,6 +92,21 @@ impl Tenancy {
         };
         if own && best {
             self.echo = Some(now);
+            self.settled_from = self.settled_from.or(Some(now));
+        }
+    }
+
+    /// The bus was joined: what we claimed may be lost, and is said again.
+    pub fn joined(&mut self) {
+        self.sent = None;
+    }
+
+    /// The bus is away. Where there are others, one of them may take over without our hearing of it; a
+    /// broker that died may have forgotten what we heard of our claim.
+    pub fn away(&mut self) {
+        if self.others {
+            self.echo = None;
+            self.settled_from = None;
         }
     }
 
@@ -239,8 +262,14 @@ mod tests {
             (0..self.notifiers.len()).filter(active).collect()
         }
 
+        fn disconnect(&mut self, n: usize) {
+            self.notifiers[n].1 = false;
+            self.notifiers[n].0.away();
+        }
+
         fn connect(&mut self, n: usize) {
             self.notifiers[n].1 = true;
+            self.notifiers[n].0.joined();
             if let Some(lease) = self.retained.clone() {
                 self.notifiers[n].0.heard(lease, self.now);
             }
@@ -252,7 +281,7 @@ mod tests {
         let mut site = Site::new(1);
         site.run(1_300);
         assert_eq!(site.active(), [0]);
-        site.notifiers[0].1 = false;
+        site.disconnect(0);
         site.run(60_000);
         assert_eq!(site.active(), [0]);
     }
@@ -262,7 +291,7 @@ mod tests {
         let mut site = Site::new(2);
         site.run(3_000);
         assert_eq!(site.active(), [0]);
-        site.notifiers[0].1 = false;
+        site.disconnect(0);
         site.run(15_000);
         assert_eq!(site.active(), [1]);
         site.connect(0);
@@ -277,7 +306,7 @@ mod tests {
             site.run(3_000);
             let release = site.notifiers[0].0.release(site.now).unwrap();
             assert_eq!(site.notifiers[1].0.release(site.now), None);
-            site.notifiers[0].1 = false;
+            site.disconnect(0);
             if by_will {
                 site.notifiers[1].0.neighbour("n0", false);
             } else {
@@ -289,6 +318,27 @@ mod tests {
             assert_eq!(site.active(), [0]);
             drop(left);
         }
+    }
+
+    #[test]
+    fn a_broker_that_forgot_a_claim_when_it_died_does_not_make_two_active() {
+        let mut site = Site::new(2);
+        site.run(3_000);
+        site.notifiers[1].0.neighbour("n0", false);
+        site.run(1_300);
+        let before = site.retained.clone();
+        site.notifiers[0].0.neighbour("n1", false);
+        site.run(1_300);
+        assert_eq!(site.active(), [0]);
+        // The broker dies with the last claim; the other one comes back first, in a new run.
+        site.retained = before;
+        site.disconnect(0);
+        site.notifiers[1] = (Tenancy::new("n1", "later"), true);
+        site.connect(1);
+        site.run(500);
+        site.connect(0);
+        site.run(5_000);
+        assert_eq!(site.active(), [0]);
     }
 
     #[test]
@@ -310,7 +360,7 @@ mod tests {
             // Who has heard of the others may not go on without them.
             site.run(3_000);
             for (n, connected, wait) in steps {
-                if connected { site.connect(n) } else { site.notifiers[n].1 = false }
+                if connected { site.connect(n) } else { site.disconnect(n) }
                 site.run(wait * 100);
             }
             (0..3).for_each(|n| site.connect(n));

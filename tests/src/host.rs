@@ -59,11 +59,14 @@ impl Speaker {
         }
     }
 
-    /// Publishes, and waits until the broker has it: as often as that takes.
-    pub fn say(&self, topic: &str, retain: bool, payload: &[u8]) {
+    /// Publishes, and waits until the broker has it: as often as that takes. Gives how often it was
+    /// handed to a connection: all but the last were lost before the broker had answered.
+    pub fn say(&self, topic: &str, retain: bool, payload: &[u8]) -> usize {
         let topic = format!("{}/home/{topic}", self.root);
         self.runtime.block_on(async {
+            let mut times = 0;
             loop {
+                times += usize::from(self.sender.is_connected());
                 let said = self.sender.publish_acknowledged(
                     topic.as_str(),
                     QoS::AtLeastOnce,
@@ -71,11 +74,11 @@ impl Speaker {
                     payload,
                 );
                 if let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(5), said).await {
-                    return;
+                    return times;
                 }
                 sleep(AGAIN_AFTER).await;
             }
-        });
+        })
     }
 }
 

@@ -50,9 +50,15 @@ impl Pipeline {
     /// Starts Redis, broker and ingester. The ingester may still be connecting.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with `more` settings in TOML below `[broker]`.
+    #[must_use]
+    pub fn start_with(more: &str) -> Self {
         let folder = Folder::new();
         let redis = RedisServer::start(&folder);
-        let (broker, address) = start_broker(&folder);
+        let (broker, address) = start_broker_with(&folder, more);
         let settings = ingester_settings(&folder, address, &redis.url());
         let ingester = service(&folder, "hostbus-ingester", &settings).started();
         Self {
@@ -187,9 +193,14 @@ pub fn make_credentials(folder: &Folder) {
 #[must_use]
 #[track_caller]
 pub fn start_broker(folder: &Folder) -> (Service, SocketAddr) {
+    start_broker_with(folder, "")
+}
+
+#[track_caller]
+fn start_broker_with(folder: &Folder, more: &str) -> (Service, SocketAddr) {
     make_credentials(folder);
     let listen = SocketAddr::from((loopback::address(), 0));
-    let settings = write_broker_settings(folder, listen);
+    let settings = write_broker_settings(folder, listen, more);
     let mut broker = service(folder, "hostbus-broker", &settings)
         .args(["--ready-file", "broker.json"])
         .started();
@@ -202,7 +213,7 @@ pub fn start_broker(folder: &Folder) -> (Service, SocketAddr) {
         .and_then(|text| text.parse().ok())
         .expect("the broker has an address");
     // From now on it has this port.
-    write_broker_settings(folder, address);
+    write_broker_settings(folder, address, more);
     (broker, address)
 }
 
@@ -234,8 +245,8 @@ pub fn credential(folder: &Folder, user: &str) -> PathBuf {
     folder.join("credentials").join(user)
 }
 
-fn write_broker_settings(folder: &Folder, listen: SocketAddr) -> PathBuf {
-    let mut text = format!("[broker]\nlisten = \"{listen}\"\n");
+fn write_broker_settings(folder: &Folder, listen: SocketAddr, more: &str) -> PathBuf {
+    let mut text = format!("[broker]\nlisten = \"{listen}\"\n{more}");
     for (name, role, node) in USERS {
         let secret = credential(folder, name);
         text += &format!(

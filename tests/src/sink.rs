@@ -93,6 +93,19 @@ impl Sink {
         self.state().taken.clone()
     }
 
+    /// What was taken after the first `count`, in its order.
+    #[must_use]
+    pub fn taken_from(&self, count: usize) -> Vec<Taken> {
+        let state = self.state();
+        state.taken.get(count..).unwrap_or_default().to_vec()
+    }
+
+    /// How many requests were taken.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().taken.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

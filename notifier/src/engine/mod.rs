@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use crate::bus::{self, Mistake, Said};
 use crate::dispatcher::{Dispatcher, Refused, Tick};
 use crate::evaluator::{Change, Evaluator, Figures, Groups};
-use crate::globs::Globs;
+use crate::globs::groups_of;
 use crate::lease::Tenancy;
 use crate::outgoing::{Outgoing, Publication};
 use crate::rule::Rule;
@@ -61,7 +61,6 @@ pub struct Engine {
     /// It was in line with the bus once.
     began: bool,
     active: bool,
-    /// Ends of notices whose marks have not come back from the bus yet.
     telling: Telling,
     told: Vec<Outcome>,
     covers: Vec<(String, Told)>,
@@ -128,6 +127,7 @@ impl Engine {
     /// comes back.
     pub fn connected(&mut self, stamp: u64, now: Now) {
         self.connected = true;
+        self.tenancy.joined();
         self.dispatcher.joined();
         self.hearing = Some(Hearing {
             stamp,
@@ -142,6 +142,7 @@ impl Engine {
     pub fn disconnected(&mut self) {
         self.connected = false;
         self.hearing = None;
+        self.tenancy.away();
         self.evaluator.away();
     }
 
@@ -311,8 +312,11 @@ impl Engine {
             let topic = Topic::Node(line.key.node.clone(), NodeTopic::Events);
             self.push(Kind::Events, topic.text(&self.place.root), &event);
         }
-        let marks = self.telling.begin(outcome);
-        self.push_marks(marks);
+        // What is heard first may be later than this; what is missing then is said.
+        if self.is_synced() {
+            self.push_marks(Telling::marks(&outcome));
+        }
+        self.telling.push(outcome);
     }
 
     fn push_marks(&mut self, marks: Vec<(SiteTopic, Told)>) {
@@ -357,7 +361,7 @@ impl Engine {
             self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
             turn.changes = self.kept(tick);
         }
-        self.told.extend(self.telling.done());
+        self.told.extend(self.telling.take_known());
         turn.told = std::mem::take(&mut self.told);
         turn.active = self.active;
         turn.next_ms = self.evaluator_due_ms.min(self.dispatcher_due_ms);
@@ -491,11 +495,4 @@ impl Engine {
     pub fn holder(&self) -> Option<&str> {
         self.tenancy.holder()
     }
-}
-
-fn groups_of(groups: &Groups, node: &NodePath) -> Vec<String> {
-    let names = [node.to_string(), node.node.as_str().to_owned()];
-    let has = |globs: &Globs| names.iter().any(|name| globs.name(name));
-    let groups = groups.iter().filter(|(_, globs)| has(globs));
-    groups.map(|(name, _)| name.clone()).collect()
 }
