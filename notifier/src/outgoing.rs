@@ -36,7 +36,7 @@ impl Publication {
 }
 
 /// Those that wait, in the order in which their topics were first asked for. Messages that are not
-/// retained are news that a connection lost in between would lose, too: beyond [`NEWS`] the oldest go.
+/// retained are news that a connection lost in between would lose, too: beyond a thousand of them the oldest go.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     order: VecDeque<Waiting>,
