@@ -255,7 +255,7 @@ pub(crate) struct AlertsListArgs {
 pub(crate) struct AckArgs {
     #[command(flatten)]
     pub(crate) bus: BusArgs,
-    /// The alert: <node>/<rule>[/<instance>], or the beginning of its fingerprint.
+    /// The alert: `<node>/<rule>[/<instance>]`, or the beginning of its fingerprint.
     pub(crate) alert: String,
     /// Why.
     #[arg(long)]
@@ -273,7 +273,7 @@ pub(crate) struct AckArgs {
 pub(crate) struct UnackArgs {
     #[command(flatten)]
     pub(crate) bus: BusArgs,
-    /// The alert: <node>/<rule>[/<instance>], or the beginning of its fingerprint.
+    /// The alert: `<node>/<rule>[/<instance>]`, or the beginning of its fingerprint.
     pub(crate) alert: String,
 }
 
@@ -360,7 +360,7 @@ Examples:
 
 Exit codes: 0 the service took it, 1 it did not, 2 wrong setting.")]
 pub(crate) struct NotifyTestArgs {
-    /// The channel: [notifier.channels.<name>] in the settings.
+    /// The channel: `[notifier.channels.<name>]` in the settings.
     pub(crate) channel: String,
     /// TOML file with settings.
     #[arg(long, env = "HOSTBUS_CONFIG")]

@@ -2,6 +2,9 @@
 //!
 //! In a glob `*` stands for any text, slashes too, and `?` for one character.
 
+use std::collections::BTreeMap;
+
+use hostbus_wire::NodePath;
 use wildmatch::WildMatch;
 
 /// A checked list of globs. An empty one matches everything.
@@ -36,6 +39,15 @@ impl Globs {
     pub fn name(&self, text: &str) -> bool {
         self.0.iter().any(|glob| glob.matches(text))
     }
+}
+
+/// The names of the groups that have `node`, by globs of `web1` or `home.web1`.
+#[must_use]
+pub fn groups_of(groups: &BTreeMap<String, Globs>, node: &NodePath) -> Vec<String> {
+    let names = [node.to_string(), node.node.as_str().to_owned()];
+    let has = |globs: &Globs| names.iter().any(|name| globs.name(name));
+    let groups = groups.iter().filter(|(_, globs)| has(globs));
+    groups.map(|(name, _)| name.clone()).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@
 //! | [`run`] | the task: messages in, publications and notices out |
 //! | [`engine`] | evaluator, dispatcher and lease in step with the bus |
 //! | [`bus`] | what is heard on the bus |
-//! | [`telling`] | what was told and the bus must know |
 //! | [`outgoing`] | what waits for the connection |
 //! | [`lease`] | which of several notifiers is the active one |
 //! | [`rule`] | what a rule says, and how it is written |
@@ -53,7 +52,6 @@ pub mod rule;
 pub mod rules;
 pub mod run;
 pub mod spool;
-pub mod telling;
 pub mod template;
 pub mod ways;
 

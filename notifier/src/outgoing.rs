@@ -8,6 +8,8 @@ use hostbus_wire::{Kind, QoS};
 /// A message that is to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
+    /// What kind of message it is.
+    pub kind: Kind,
     /// Where.
     pub topic: String,
     /// How sure.
@@ -24,6 +26,7 @@ impl Publication {
     pub fn new(kind: Kind, topic: String, payload: Vec<u8>) -> Self {
         let row = kind.row();
         Self {
+            kind,
             topic,
             qos: row.qos,
             retain: row.retain,
@@ -33,7 +36,7 @@ impl Publication {
 }
 
 /// Those that wait, in the order in which their topics were first asked for. Messages that are not
-/// retained are news that a connection lost in between would lose, too: beyond [`NEWS`] the oldest go.
+/// retained are news that a connection lost in between would lose, too: beyond a thousand of them the oldest go.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     order: VecDeque<Waiting>,
@@ -97,6 +100,23 @@ impl Outgoing {
         }
     }
 
+    /// Drops those of other kinds than `keeps` says.
+    pub fn keep(&mut self, keeps: impl Fn(Kind) -> bool) {
+        self.retained
+            .retain(|_, publication| keeps(publication.kind));
+        let Self {
+            order,
+            retained,
+            news,
+        } = self;
+        order.retain(|waiting| match waiting {
+            Waiting::Retained(topic) => retained.contains_key(topic),
+            Waiting::News(publication) => keeps(publication.kind),
+        });
+        let is_news = |waiting: &&Waiting| matches!(waiting, Waiting::News(_));
+        *news = order.iter().filter(is_news).count();
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -141,6 +161,19 @@ mod tests {
         outgoing.put_back(b);
         assert_eq!(outgoing.pop(), Some(retained("b", b"4")));
         assert!(outgoing.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_kept_still_waits() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push(retained("a", b"1"));
+        outgoing.push(news(1));
+        outgoing.push(Publication::new(Kind::Told, "t".to_owned(), Vec::new()));
+        outgoing.keep(|kind| kind != Kind::Alert);
+        assert_eq!(outgoing.len(), 2);
+        assert_eq!(outgoing.pop(), Some(news(1)));
+        assert_eq!(outgoing.pop().unwrap().topic, "t");
+        assert_eq!(outgoing.pop(), None);
     }
 
     #[test]

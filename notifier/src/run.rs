@@ -212,7 +212,8 @@ impl Task {
                     self.say_health(now.unix_ms);
                 }
                 Event::Disconnected => {
-                    // What was on its way may be lost: the bus is compared with what we know anyway.
+                    // What was on its way may be lost: the engine compares the bus with what it knows, and
+                    // tells of ended notices again.
                     self.sending = None;
                     self.engine.disconnected();
                 }
@@ -301,6 +302,7 @@ impl Task {
                 qos,
                 retain,
                 payload,
+                ..
             } = publication.clone();
             let result = sender.publish(topic, qos, retain, payload).await;
             (publication, result)
@@ -330,6 +332,7 @@ impl Task {
                 qos,
                 retain,
                 payload,
+                ..
             } = publication;
             // A bus that is away hears of it when we come back.
             let said = self.sender.publish(topic, qos, retain, payload);

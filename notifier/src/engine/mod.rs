@@ -10,60 +10,38 @@
 //!             active decides all the same, so that it can take over at any moment
 //! ```
 
+mod telling;
+#[cfg(test)]
+mod tests;
+mod turn;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey, AlertState};
-use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::HealthState;
 use hostbus_wire::told::Told;
-use hostbus_wire::{Kind, NodePath, Sample, Scalar, SiteId, SiteTopic, Topic, TopicRoot, encode};
+use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic, encode};
 use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
 use crate::dispatcher::{Dispatcher, Refused, Tick};
-use crate::evaluator::{Change, Evaluator, Groups};
+use crate::evaluator::{Change, Evaluator, Figures, Groups};
+use crate::globs::groups_of;
 use crate::lease::Tenancy;
 use crate::outgoing::{Outgoing, Publication};
 use crate::rule::Rule;
 use crate::spool::{Changes, Ended, Outcome};
-use crate::telling::Telling;
+use telling::Telling;
+
+pub use turn::{Counters, Now, Place, Turn};
 
 /// How long the message that ends the first hearing may take to come back. A broker that does not let
 /// us read our own health must not keep us from working.
 const SYNC_WITHIN_MS: u64 = 10_000;
 /// How many topics with wrong payloads are logged, each once; others are only counted.
 const MISTAKES: usize = 1_000;
-
-/// The two clocks of a moment, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Since 1970-01-01 UTC; it may step.
-    pub unix_ms: u64,
-    /// Since any moment; it never steps.
-    pub steady_ms: u64,
-}
-
-/// Who we are.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// Where the topics begin.
-    pub root: TopicRoot,
-    /// Our site.
-    pub site: SiteId,
-    /// Our name among notifiers.
-    pub instance: String,
-}
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Messages that were not what their topic carries.
-    pub refused: u64,
-    /// Alerts, silences and acknowledgements that could not be taken.
-    pub left_out: u64,
-}
 
 /// See the module's description.
 #[derive(Debug)]
@@ -282,7 +260,9 @@ impl Engine {
         }
         self.began = true;
         self.dispatcher.synced(now_ms);
-        self.publish_marks(self.telling.missing());
+        // Marks that were on their way when the connection broke may not have arrived.
+        let marks = self.telling.missing();
+        self.push_marks(marks);
         for (node, (sample, retained)) in hearing.samples {
             self.evaluator
                 .sample(&node, &sample, retained, now_ms, &mut self.changes);
@@ -324,27 +304,26 @@ impl Engine {
 
     /// The delivery of a notice has ended: the bus is told.
     pub fn outcome(&mut self, outcome: Outcome, now_ms: u64) {
-        let given_up = matches!(outcome.ended, Ended::GivenUp { .. });
-        if given_up && !self.active {
+        if matches!(outcome.ended, Ended::GivenUp { .. }) && !self.active {
             // Another notifier may still deliver it.
             self.told.push(outcome);
             return;
         }
-        // What is heard first may be later than this; what is missing then is published.
-        if self.is_synced() {
-            self.publish_marks(Telling::marks(&outcome));
-        }
-        if let (Ended::GivenUp { reason }, Some(line)) =
-            (&outcome.ended, outcome.notice.lines.first())
-        {
-            let event = given_up_event(&outcome, reason, now_ms);
-            let topic = Topic::Node(line.key.node.clone(), hostbus_wire::NodeTopic::Events);
+        if let (Some(event), Some(line)) = (
+            telling::event(&outcome, now_ms),
+            outcome.notice.lines.first(),
+        ) {
+            let topic = Topic::Node(line.key.node.clone(), NodeTopic::Events);
             self.push(Kind::Events, topic.text(&self.place.root), &event);
+        }
+        // What is heard first may be later than this; what is missing then is said.
+        if self.is_synced() {
+            self.push_marks(Telling::marks(&outcome));
         }
         self.telling.push(outcome);
     }
 
-    fn publish_marks(&mut self, marks: Vec<(SiteTopic, Told)>) {
+    fn push_marks(&mut self, marks: Vec<(SiteTopic, Told)>) {
         for (topic, told) in marks {
             let topic = topic.text(&self.place.root, &self.place.site);
             self.push(Kind::Told, topic, &told);
@@ -410,11 +389,10 @@ impl Engine {
             self.reconcile(now.unix_ms);
         } else {
             info!(holder = self.tenancy.holder(), "another notifier is active");
-            self.outgoing = Outgoing::default();
-            // People were told all the same.
-            if self.is_synced() {
-                self.publish_marks(self.telling.missing());
-            }
+            // What is ours to say is not decided here any more; what we did is to be told.
+            self.outgoing.keep(|kind| {
+                matches!(kind, Kind::Told | Kind::System | Kind::Lease | Kind::Events)
+            });
         }
     }
 
@@ -494,7 +472,7 @@ impl Engine {
 
     /// What the evaluator counted.
     #[must_use]
-    pub fn figures(&self) -> crate::evaluator::Figures {
+    pub fn figures(&self) -> Figures {
         self.evaluator.figures()
     }
 
@@ -520,49 +498,5 @@ impl Engine {
     #[must_use]
     pub fn holder(&self) -> Option<&str> {
         self.tenancy.holder()
-    }
-}
-
-/// What follows from a turn.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// For the spool: state and notices, together.
-    pub changes: Changes,
-    /// Ends of notices that the bus knows of now: the spool may forget them.
-    pub told: Vec<Outcome>,
-    /// What another notifier has told, by channel.
-    pub covers: Vec<(String, Told)>,
-    /// Whether notices may be sent.
-    pub active: bool,
-    /// When the next turn is due, in milliseconds since 1970-01-01 UTC.
-    pub next_ms: u64,
-}
-
-fn groups_of(groups: &Groups, node: &NodePath) -> Vec<String> {
-    let names = [node.to_string(), node.node.as_str().to_owned()];
-    let has = |globs: &crate::globs::Globs| names.iter().any(|name| globs.name(name));
-    let groups = groups.iter().filter(|(_, globs)| has(globs));
-    groups.map(|(name, _)| name.clone()).collect()
-}
-
-fn given_up_event(outcome: &Outcome, reason: &str, now_ms: u64) -> Event {
-    let Outcome {
-        channel, notice, ..
-    } = outcome;
-    let alerts = u64::try_from(notice.lines.len()).unwrap_or(u64::MAX);
-    Event {
-        ts: now_ms,
-        kind: "notice-given-up".to_owned(),
-        severity: Severity::Error,
-        message: format!(
-            "channel {channel} did not take a notice of {}: {reason}",
-            notice.group
-        ),
-        details: [
-            ("channel".to_owned(), Scalar::Text(channel.clone())),
-            ("group".to_owned(), Scalar::Text(notice.group.clone())),
-            ("alerts".to_owned(), Scalar::Integer(alerts)),
-        ]
-        .into(),
     }
 }

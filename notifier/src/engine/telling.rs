@@ -3,25 +3,26 @@
 
 use std::collections::BTreeSet;
 
-use hostbus_wire::SiteTopic;
+use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::told::Told;
+use hostbus_wire::{Scalar, SiteTopic};
 
 use crate::spool::{Ended, Outcome};
 
 /// Ends of notices whose marks have not all come back from the bus, in their order.
 #[derive(Debug, Default)]
-pub struct Telling(Vec<(Outcome, BTreeSet<String>)>);
+pub(super) struct Telling(Vec<(Outcome, BTreeSet<String>)>);
 
 impl Telling {
     /// A notice has come to its end.
-    pub fn push(&mut self, outcome: Outcome) {
+    pub(super) fn push(&mut self, outcome: Outcome) {
         let lines = outcome.notice.lines.iter();
         let missing = lines.map(|line| line.key.fingerprint()).collect();
         self.0.push((outcome, missing));
     }
 
     /// The marks of `outcome`.
-    pub fn marks(outcome: &Outcome) -> Vec<(SiteTopic, Told)> {
+    pub(super) fn marks(outcome: &Outcome) -> Vec<(SiteTopic, Told)> {
         let mark = |line: &crate::notice::Line| {
             let told = Told {
                 alert: line.key.clone(),
@@ -41,7 +42,7 @@ impl Telling {
     }
 
     /// The marks that have not come back, in their order.
-    pub fn missing(&self) -> Vec<(SiteTopic, Told)> {
+    pub(super) fn missing(&self) -> Vec<(SiteTopic, Told)> {
         let of = |(outcome, missing): &(Outcome, BTreeSet<String>)| {
             let mut marks = Self::marks(outcome);
             marks.retain(|(_, told)| missing.contains(&told.alert.fingerprint()));
@@ -51,7 +52,7 @@ impl Telling {
     }
 
     /// A mark was heard. Says whether it is one of ours, or stands where ours would.
-    pub fn heard(&mut self, channel: &str, told: &Told) -> bool {
+    pub(super) fn heard(&mut self, channel: &str, told: &Told) -> bool {
         let fingerprint = told.alert.fingerprint();
         let mut ours = false;
         for (outcome, missing) in &mut self.0 {
@@ -64,7 +65,7 @@ impl Telling {
     }
 
     /// Takes out those of which the bus knows all.
-    pub fn take_known(&mut self) -> Vec<Outcome> {
+    pub(super) fn take_known(&mut self) -> Vec<Outcome> {
         let (left, known) = std::mem::take(&mut self.0)
             .into_iter()
             .partition(|(_, missing)| !missing.is_empty());
@@ -72,6 +73,32 @@ impl Telling {
         let known: Vec<(Outcome, BTreeSet<String>)> = known;
         known.into_iter().map(|(outcome, _)| outcome).collect()
     }
+}
+
+/// What is told of a notice that was given up; `None` when it was not.
+pub(super) fn event(outcome: &Outcome, now_ms: u64) -> Option<Event> {
+    let Outcome {
+        channel, notice, ..
+    } = outcome;
+    let Ended::GivenUp { reason } = &outcome.ended else {
+        return None;
+    };
+    let alerts = u64::try_from(notice.lines.len()).unwrap_or(u64::MAX);
+    Some(Event {
+        ts: now_ms,
+        kind: "notice-given-up".to_owned(),
+        severity: Severity::Error,
+        message: format!(
+            "channel {channel} did not take a notice of {}: {reason}",
+            notice.group
+        ),
+        details: [
+            ("channel".to_owned(), Scalar::Text(channel.clone())),
+            ("group".to_owned(), Scalar::Text(notice.group.clone())),
+            ("alerts".to_owned(), Scalar::Integer(alerts)),
+        ]
+        .into(),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,206 @@
+//! The engine on a bus with one notifier, which hears all it says.
+
+use hostbus_wire::alert::{AlertSeverity, BY_RULES};
+use hostbus_wire::decode;
+use hostbus_wire::health::Health;
+use hostbus_wire::sample::Cpu;
+use hostbus_wire::{SiteId, TopicRoot};
+
+use super::*;
+use crate::dispatcher::{RouteConfig, Routing};
+use crate::evaluator::Options;
+use crate::notice::Notice;
+use crate::rule::book::{Book, Origin};
+
+const RULE: &[u8] =
+    b"[[rule]]\nname = \"busy\"\nmetric = \"cpu.usage_percent\"\nwarning = { above = 80 }\n";
+
+/// A bus with one notifier, which hears all it says.
+struct Site {
+    engine: Engine,
+    now: Now,
+    said: Vec<Publication>,
+    notices: Vec<Notice>,
+    seq: u64,
+}
+
+impl Site {
+    fn new() -> Self {
+        let routes = [RouteConfig {
+            channels: vec!["hook".to_owned()],
+            wait_seconds: 0,
+            interval_seconds: 0,
+            ..RouteConfig::default()
+        }];
+        let routing = Routing::new(&routes, &[], &["hook".to_owned()]).unwrap();
+        let place = Place {
+            root: TopicRoot::default(),
+            site: SiteId::default(),
+            instance: "main".to_owned(),
+        };
+        let evaluator = Evaluator::new(Options::default());
+        let dispatcher = Dispatcher::new(routing);
+        let mut engine = Engine::new(place, "r", evaluator, dispatcher, Groups::new());
+        let mut book = Book::new(false);
+        book.set(Origin::File("x.toml".into()), RULE).unwrap();
+        engine.set_rules(book.rules(), 0);
+        Self {
+            engine,
+            now: Now {
+                unix_ms: 1_763_630_000_000,
+                steady_ms: 100,
+            },
+            said: Vec::new(),
+            notices: Vec::new(),
+            seq: 0,
+        }
+    }
+
+    fn hear(&mut self, topic: &str, payload: Vec<u8>, retained: bool) {
+        let message = Message {
+            topic: topic.to_owned(),
+            payload: payload.into(),
+            retained,
+        };
+        self.engine.message(&message, self.now);
+    }
+
+    fn connect(&mut self) {
+        let stamp = self.now.unix_ms;
+        self.engine.connected(stamp, self.now);
+        // What stands on the bus comes first, our own health last.
+        let retained: Vec<Publication> = self.said.clone();
+        for publication in retained {
+            self.hear(&publication.topic, publication.payload, true);
+        }
+        let health = Health {
+            ts: stamp,
+            ..crate::health::stopped(stamp)
+        };
+        let topic = "hostbus/v1/home/_system/notifier/main";
+        self.hear(topic, encode(&health).unwrap(), false);
+    }
+
+    /// Lets 100 ms go by, and what is said be heard.
+    fn step(&mut self) -> Turn {
+        self.now.unix_ms += 100;
+        self.now.steady_ms += 100;
+        let turn = self.engine.turn(self.now);
+        self.notices.extend(turn.changes.notices.iter().cloned());
+        if self.engine.connected {
+            while let Some(publication) = self.engine.outgoing().pop() {
+                self.said.retain(|said| said.topic != publication.topic);
+                self.hear(&publication.topic, publication.payload.clone(), false);
+                self.said.push(publication);
+            }
+        }
+        turn
+    }
+
+    fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step();
+        }
+    }
+
+    fn sample(&mut self, percent: f64) {
+        self.seq += 1;
+        let mut cpu = Cpu::new();
+        cpu.usage_percent = Some(percent);
+        let sample = Sample {
+            ts: Some(self.now.unix_ms),
+            boot: Some(1),
+            seq: Some(self.seq),
+            first: Some(1),
+            interval_ms: Some(100),
+            cpu: Some(cpu),
+            ..Sample::default()
+        };
+        self.hear(
+            "hostbus/v1/home/web1/metrics",
+            encode(&sample).unwrap(),
+            false,
+        );
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            channel: "hook".to_owned(),
+            notice: Arc::new(self.notices.last().unwrap().clone()),
+            ended: Ended::Delivered,
+            at_ms: self.now.unix_ms,
+        }
+    }
+}
+
+#[test]
+fn a_breach_goes_over_the_bus_and_becomes_a_notice() {
+    let mut site = Site::new();
+    site.connect();
+    site.steps(15);
+    assert!(site.engine.is_active());
+    site.sample(50.0);
+    site.sample(90.0);
+    site.steps(2);
+    let on_bus = site
+        .said
+        .iter()
+        .find(|said| said.kind == Kind::Alert)
+        .unwrap();
+    let alert: Alert = decode(&on_bus.payload).unwrap();
+    assert_eq!(
+        (alert.state, alert.by.as_str()),
+        (AlertState::Firing, BY_RULES)
+    );
+    assert_eq!(site.notices.len(), 1);
+    assert_eq!(
+        site.notices[0].lines[0].alert.severity,
+        AlertSeverity::Warning
+    );
+    site.sample(10.0);
+    site.steps(2);
+    assert_eq!(site.notices[1].lines[0].alert.state, AlertState::Resolved);
+}
+
+#[test]
+fn who_is_not_active_says_nothing_and_says_it_all_once_it_is() {
+    let mut site = Site::new();
+    site.connect();
+    // Another one holds the lease, and is heard of until it stops.
+    let lease = hostbus_wire::told::Lease {
+        holder: "other/1".to_owned(),
+        term: 7,
+        at: 1,
+        released: false,
+    };
+    let topic = "hostbus/v1/home/_lease/notifier";
+    site.hear(topic, encode(&lease).unwrap(), false);
+    site.sample(50.0);
+    site.sample(90.0);
+    site.steps(20);
+    assert!(!site.engine.is_active());
+    assert!(site.said.iter().all(|said| said.kind != Kind::Alert));
+    site.steps(120);
+    assert!(site.engine.is_active());
+    assert!(site.said.iter().any(|said| said.kind == Kind::Alert));
+    assert_eq!(site.notices.len(), 1);
+}
+
+#[test]
+fn a_mark_that_was_lost_with_the_connection_is_said_again() {
+    let mut site = Site::new();
+    site.connect();
+    site.steps(15);
+    site.sample(90.0);
+    site.steps(2);
+    let outcome = site.outcome();
+    site.engine.outcome(outcome.clone(), site.now.unix_ms);
+    // The connection takes it and breaks.
+    while site.engine.outgoing().pop().is_some() {}
+    site.engine.disconnected();
+    assert!(site.step().told.is_empty());
+    site.connect();
+    site.step();
+    assert!(site.said.iter().any(|said| said.kind == Kind::Told));
+    assert_eq!(site.step().told, [outcome]);
+}
