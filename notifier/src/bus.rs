@@ -41,6 +41,8 @@ pub fn filters(root: &TopicRoot, site: &SiteId) -> Vec<(String, QoS)> {
 pub enum Said {
     /// A sample of a node.
     Sample(NodePath, Box<Sample>),
+    /// A node was removed: nothing is known of it any more.
+    Gone(NodePath),
     /// Whether a node's publisher is there.
     Status(NodePath, Status),
     /// How a node's publisher is doing.
@@ -113,6 +115,7 @@ fn said(topic: Topic, payload: &[u8], now_ms: u64) -> Result<Said, String> {
             let told = present.then(|| decode(payload)).transpose();
             Said::Told(channel, told.map_err(text)?.map(Box::new))
         }
+        Topic::Node(node, NodeTopic::Status) if !present => Said::Gone(node),
         // What is removed of the rest says nothing: it is not there, as if it never was.
         _ if !present => Said::Nothing,
         Topic::Node(node, NodeTopic::Metrics) => {
@@ -184,7 +187,7 @@ mod tests {
             hear("a/status", b"offline"),
             Ok(Said::Status(_, Status::Offline))
         ));
-        assert!(matches!(hear("a/status", b""), Ok(Said::Nothing)));
+        assert!(matches!(hear("a/status", b""), Ok(Said::Gone(_))));
         assert!(matches!(hear("a/alerts/x", b""), Ok(Said::Alert(_, None))));
         match hear("a/alerts/x/%2Fdata", b"{\"severity\": \"info\"}") {
             Ok(Said::Alert(key, Some(alert))) => {

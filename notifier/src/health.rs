@@ -6,6 +6,9 @@ use crate::engine::Engine;
 use crate::rules::Rules;
 use crate::spool::Spool;
 
+/// The longest reason, in bytes.
+const MAX_REASON_BYTES: usize = 2_048;
+
 /// The health of a notifier that works, or works in part.
 #[must_use]
 pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool) -> Health {
@@ -75,7 +78,7 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool) -> Health 
         } else {
             HealthState::Degraded
         },
-        reason: (!wrong.is_empty()).then(|| wrong.join("; ")),
+        reason: (!wrong.is_empty()).then(|| cut(wrong.join("; "))),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         counters: counted.chain(channels).collect(),
     }
@@ -91,6 +94,12 @@ pub fn stopped(ts: u64) -> Health {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         counters: [].into(),
     }
+}
+
+/// A text of the contract has 4,096 bytes at most.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
+    text
 }
 
 fn number(count: usize) -> u64 {

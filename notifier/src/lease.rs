@@ -27,6 +27,8 @@ const RENEW_MS: u64 = 3_000;
 const FENCE_MS: u64 = 8_000;
 const LAPSE_MS: u64 = 10_000;
 const SETTLE_MS: u64 = 1_000;
+/// Claims of later terms are none.
+const LAST_TERM: u64 = 1 << 53;
 
 /// One notifier's view of the lease.
 #[derive(Debug)]
@@ -66,6 +68,10 @@ impl Tenancy {
 
     /// A claim was heard, our own ones too.
     pub fn heard(&mut self, lease: Lease, now: u64) {
+        // Nobody gets there by renewals: it is somebody's mischief, and no claim could follow it.
+        if lease.term > LAST_TERM {
+            return;
+        }
         let own = lease.holder == self.holder;
         if !own && instance(&lease.holder) != self.instance && !lease.released {
             self.others = true;
@@ -132,6 +138,12 @@ impl Tenancy {
         self.holds()
             && self.settled_from.is_some_and(settled)
             && (!self.others || self.echo.is_some_and(fresh))
+    }
+
+    /// Whether another one holds it.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        self.holder().is_some_and(|holder| holder != self.holder)
     }
 
     /// What is to be published now: a claim or a renewal. To be asked again within a second.

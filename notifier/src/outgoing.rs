@@ -63,7 +63,7 @@ impl Outgoing {
             }
             return;
         }
-        if self.news == NEWS {
+        if self.news >= NEWS {
             let oldest = self
                 .order
                 .iter()

@@ -65,6 +65,11 @@ pub async fn start(
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
     };
+    if config.spool.folder().is_none() && !config.channels.is_empty() {
+        warn!(
+            "notices wait in memory only, and are lost with this process: set notifier.spool.folder"
+        );
+    }
     if let Some((aside, reason)) = &found.set_aside {
         let aside = aside.display();
         warn!(%aside, reason, "the spool could not be read, a new one is begun");

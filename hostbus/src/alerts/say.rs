@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hostbus_client::{Connection, Event};
 use hostbus_daemon::clock;
+use hostbus_wire::alert::AlertState;
 use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::topic::SiteTopic;
 use hostbus_wire::{QoS, SiteId, encode};
@@ -20,6 +21,11 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn acknowledge(args: &AckArgs) -> anyhow::Result<()> {
     let (connection, standing, bus) = gather(&args.bus, Some(OPERATOR)).await?;
     let (key, alert) = standing.find(&args.alert)?;
+    anyhow::ensure!(
+        alert.state == AlertState::Firing,
+        "{key} is {}: only what fires can be acknowledged",
+        alert.state
+    );
     let now_ms = clock::unix_ms();
     let said = Acknowledgement {
         by: by(args.by.as_deref()),

@@ -4,22 +4,26 @@
 //!
 //! ```text
 //! connected   all that stands retained is heard; samples wait
-//! synced      a message of our own has come back: whatever stood there has been heard before it.
-//!             What evaluator and dispatcher know is brought in line with the bus
+//! synced      a message of our own has come back, and nothing retained came for a while: a broker may
+//!             send what stands there in portions, with news in between. What evaluator and
+//!             dispatcher know is brought in line with the bus
 //! active      we hold the lease: changes are published and notices delivered. A notifier that is not
 //!             active decides all the same, so that it can take over at any moment
 //! ```
 
+mod hearing;
+mod report;
+mod standing;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use hostbus_client::Message;
-use hostbus_wire::alert::{Alert, AlertKey, AlertState};
+use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::HealthState;
 use hostbus_wire::told::Told;
 use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic, encode};
@@ -27,19 +31,18 @@ use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
 use crate::dispatcher::{Dispatcher, Refused, Tick};
-use crate::evaluator::{Change, Evaluator, Figures, Groups};
+use crate::evaluator::{Change, Evaluator, Groups};
 use crate::globs::groups_of;
 use crate::lease::Tenancy;
 use crate::outgoing::{Outgoing, Publication};
 use crate::rule::Rule;
 use crate::spool::{Changes, Ended, Outcome};
+use hearing::Hearing;
+use standing::Standing;
 use telling::Telling;
 
 pub use turn::{Counters, Now, Place, Turn};
 
-/// How long the message that ends the first hearing may take to come back. A broker that does not let
-/// us read our own health must not keep us from working.
-const SYNC_WITHIN_MS: u64 = 10_000;
 /// How many topics with wrong payloads are logged, each once; others are only counted.
 const MISTAKES: usize = 1_000;
 
@@ -53,8 +56,12 @@ pub struct Engine {
     groups: Arc<Groups>,
     /// The nodes whose groups the dispatcher knows.
     grouped: HashSet<NodePath>,
+    /// Nodes of which it was told that they have too many alerts.
+    crowded: HashSet<NodePath>,
+    /// Notices given up before it was known who is active.
+    undecided: Vec<Outcome>,
     /// The alerts as they stand on the bus.
-    standing: BTreeMap<AlertKey, Alert>,
+    standing: Standing,
     outgoing: Outgoing,
     hearing: Option<Hearing>,
     connected: bool,
@@ -74,18 +81,6 @@ pub struct Engine {
     dispatcher_due_ms: u64,
 }
 
-/// The time from a connect until all that stood on the bus was heard.
-#[derive(Debug)]
-struct Hearing {
-    /// What our own health says that ends it.
-    stamp: u64,
-    until_ms: u64,
-    alerts: BTreeMap<AlertKey, Alert>,
-    rules: BTreeMap<Box<str>, String>,
-    /// The last sample of each node, and whether it was retained.
-    samples: HashMap<NodePath, (Box<Sample>, bool)>,
-}
-
 impl Engine {
     /// An engine that has heard nothing. `run` is a random text of this run.
     #[must_use]
@@ -103,7 +98,9 @@ impl Engine {
             dispatcher,
             groups: Arc::new(groups),
             grouped: HashSet::new(),
-            standing: BTreeMap::new(),
+            crowded: HashSet::new(),
+            undecided: Vec::new(),
+            standing: Standing::default(),
             outgoing: Outgoing::default(),
             hearing: None,
             connected: false,
@@ -129,13 +126,7 @@ impl Engine {
         self.connected = true;
         self.tenancy.joined();
         self.dispatcher.joined();
-        self.hearing = Some(Hearing {
-            stamp,
-            until_ms: now.steady_ms + SYNC_WITHIN_MS,
-            alerts: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            samples: HashMap::new(),
-        });
+        self.hearing = Some(Hearing::new(stamp, now));
     }
 
     /// The connection is lost.
@@ -148,6 +139,11 @@ impl Engine {
 
     /// Takes a message.
     pub fn message(&mut self, message: &Message, now: Now) {
+        if let Some(hearing) = &mut self.hearing
+            && message.retained
+        {
+            hearing.retained_ms = now.steady_ms;
+        }
         match bus::read(&self.place.root, message, now.unix_ms) {
             Ok(said) => self.said(said, message.retained, now),
             Err(mistake) => self.mistake(&mistake),
@@ -162,6 +158,7 @@ impl Engine {
                 self.sample(node, sample, retained, now_ms);
                 return;
             }
+            Said::Gone(node) => self.evaluator.forget(&node, &mut self.changes),
             Said::Status(node, status) => {
                 self.evaluator
                     .status(&node, status, retained, now_ms, &mut self.changes);
@@ -201,8 +198,8 @@ impl Engine {
                 let lives = state != HealthState::Stopped;
                 self.tenancy.neighbour(&instance, lives);
                 let ours = *instance == *self.place.instance && !retained;
-                if ours && self.hearing.as_ref().is_some_and(|h| h.stamp == ts) {
-                    self.sync(now);
+                if let Some(hearing) = &mut self.hearing {
+                    hearing.echoed |= ours && hearing.stamp == ts;
                 }
             }
             Said::Told(_, None) | Said::Nothing => {}
@@ -227,10 +224,13 @@ impl Engine {
             Some(hearing) => &mut hearing.alerts,
             None => &mut self.standing,
         };
-        match alert.clone() {
-            Some(alert) => standing.insert(key.clone(), alert),
-            None => standing.remove(&key),
-        };
+        if !standing.set(&key, alert.as_ref()) {
+            self.counters.left_out += 1;
+            if self.crowded.insert(key.node.clone()) {
+                warn!(node = %key.node, "more alerts of a node than are taken; others are left out");
+            }
+            return;
+        }
         if self.grouped.insert(key.node.clone()) {
             let groups = groups_of(&self.groups, &key.node);
             self.dispatcher.node_groups(&key.node, groups, now_ms);
@@ -254,7 +254,7 @@ impl Engine {
         if self.began {
             self.reconcile(now_ms);
         } else {
-            for (key, alert) in &self.standing {
+            for (key, alert) in self.standing.iter() {
                 self.evaluator.restore(key, alert, now_ms);
             }
         }
@@ -305,8 +305,7 @@ impl Engine {
     /// The delivery of a notice has ended: the bus is told.
     pub fn outcome(&mut self, outcome: Outcome, now_ms: u64) {
         if matches!(outcome.ended, Ended::GivenUp { .. }) && !self.active {
-            // Another notifier may still deliver it.
-            self.told.push(outcome);
+            self.undecided.push(outcome);
             return;
         }
         if let (Some(event), Some(line)) = (
@@ -346,9 +345,8 @@ impl Engine {
         if self
             .hearing
             .as_ref()
-            .is_some_and(|h| h.until_ms <= now.steady_ms)
+            .is_some_and(|hearing| hearing.is_over(now))
         {
-            warn!("our own health does not come back from the bus; going on without it");
             self.sync(now);
         }
         self.lease(now);
@@ -380,6 +378,10 @@ impl Engine {
             self.push(Kind::Lease, self.lease_topic(), &lease);
         }
         let active = self.began && self.tenancy.is_active(now.steady_ms);
+        if !active && self.tenancy.is_anothers() {
+            // The other one may still deliver it.
+            self.told.append(&mut self.undecided);
+        }
         if active == self.active {
             return;
         }
@@ -387,6 +389,9 @@ impl Engine {
         if active {
             info!("this notifier is active");
             self.reconcile(now.unix_ms);
+            for outcome in std::mem::take(&mut self.undecided) {
+                self.outcome(outcome, now.unix_ms);
+            }
         } else {
             info!(holder = self.tenancy.holder(), "another notifier is active");
             // What is ours to say is not decided here any more; what we did is to be told.
@@ -455,48 +460,5 @@ impl Engine {
         let lease = self.tenancy.release(now_ms)?;
         let payload = encode(&lease).ok()?;
         Some(Publication::new(Kind::Lease, self.lease_topic(), payload))
-    }
-
-    /// How many alerts stand on the bus in each state: pending, firing.
-    #[must_use]
-    pub fn alerts(&self) -> (usize, usize) {
-        let count = |state| self.standing.values().filter(|a| a.state == state).count();
-        (count(AlertState::Pending), count(AlertState::Firing))
-    }
-
-    /// What was counted.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// What the evaluator counted.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.evaluator.figures()
-    }
-
-    /// Whether something was left out because there is too much of it.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.full
-    }
-
-    /// Whether this notifier publishes and delivers.
-    #[must_use]
-    pub fn is_active(&self) -> bool {
-        self.active
-    }
-
-    /// Whether all that stands on the bus is known.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.connected && self.hearing.is_none()
-    }
-
-    /// Who is active, as far as is known.
-    #[must_use]
-    pub fn holder(&self) -> Option<&str> {
-        self.tenancy.holder()
     }
 }

@@ -1,6 +1,6 @@
 //! The engine on a bus with one notifier, which hears all it says.
 
-use hostbus_wire::alert::{AlertSeverity, BY_RULES};
+use hostbus_wire::alert::{AlertSeverity, AlertState, BY_RULES};
 use hostbus_wire::decode;
 use hostbus_wire::health::Health;
 use hostbus_wire::sample::Cpu;
@@ -21,6 +21,7 @@ struct Site {
     now: Now,
     said: Vec<Publication>,
     notices: Vec<Notice>,
+    forgotten: Vec<Outcome>,
     seq: u64,
 }
 
@@ -52,6 +53,7 @@ impl Site {
             },
             said: Vec::new(),
             notices: Vec::new(),
+            forgotten: Vec::new(),
             seq: 0,
         }
     }
@@ -87,6 +89,7 @@ impl Site {
         self.now.steady_ms += 100;
         let turn = self.engine.turn(self.now);
         self.notices.extend(turn.changes.notices.iter().cloned());
+        self.forgotten.extend(turn.told.iter().cloned());
         if self.engine.connected {
             while let Some(publication) = self.engine.outgoing().pop() {
                 self.said.retain(|said| said.topic != publication.topic);
@@ -137,7 +140,7 @@ impl Site {
 fn a_breach_goes_over_the_bus_and_becomes_a_notice() {
     let mut site = Site::new();
     site.connect();
-    site.steps(15);
+    site.steps(20);
     assert!(site.engine.is_active());
     site.sample(50.0);
     site.sample(90.0);
@@ -190,7 +193,7 @@ fn who_is_not_active_says_nothing_and_says_it_all_once_it_is() {
 fn a_mark_that_was_lost_with_the_connection_is_said_again() {
     let mut site = Site::new();
     site.connect();
-    site.steps(15);
+    site.steps(20);
     site.sample(90.0);
     site.steps(2);
     let outcome = site.outcome();
@@ -200,7 +203,43 @@ fn a_mark_that_was_lost_with_the_connection_is_said_again() {
     site.engine.disconnected();
     assert!(site.step().told.is_empty());
     site.connect();
-    site.step();
+    site.steps(5);
     assert!(site.said.iter().any(|said| said.kind == Kind::Told));
-    assert_eq!(site.step().told, [outcome]);
+    assert_eq!(site.forgotten, [outcome]);
+}
+
+#[test]
+fn what_stands_is_heard_even_if_our_own_word_overtakes_it() {
+    let mut site = Site::new();
+    let stamp = site.now.unix_ms;
+    site.engine.connected(stamp, site.now);
+    let health = Health {
+        ts: stamp,
+        ..crate::health::stopped(stamp)
+    };
+    let own = "hostbus/v1/home/_system/notifier/main";
+    site.hear(own, encode(&health).unwrap(), false);
+    site.steps(2);
+    assert!(!site.engine.is_synced());
+    let alert = b"{\"severity\": \"critical\"}".to_vec();
+    site.hear("hostbus/v1/home/web1/alerts/x", alert, true);
+    site.steps(2);
+    assert!(!site.engine.is_synced());
+    site.steps(2);
+    assert!(site.engine.is_synced());
+    assert_eq!(site.engine.alerts(), (0, 1));
+}
+
+#[test]
+fn a_node_that_was_removed_takes_its_alerts_along() {
+    let mut site = Site::new();
+    site.connect();
+    site.steps(20);
+    site.sample(90.0);
+    site.steps(2);
+    site.hear("hostbus/v1/home/web1/status", Vec::new(), false);
+    site.steps(2);
+    let alert = site.said.iter().find(|said| said.kind == Kind::Alert);
+    assert_eq!(alert.unwrap().payload, b"");
+    assert_eq!(site.engine.alerts(), (0, 0));
 }
