@@ -39,8 +39,8 @@ pub enum What {
     Status(Status),
     /// Something that happened.
     Event(Event),
-    /// What became of an alert.
-    Transition(Box<Transition>),
+    /// What became of an alert, and whether it was retained.
+    Transition(Box<Transition>, bool),
 }
 
 /// Writes descriptions as they come. While Redis is away they wait; what then finds no room is
@@ -94,7 +94,7 @@ impl DescriberTask {
                 What::Info(info) => self.describer.info(node, info, now_ms).await,
                 What::Status(status) => self.describer.status(node, *status, now_ms).await,
                 What::Event(event) => self.describer.event(node, event).await,
-                What::Transition(entry) => self.log.append(entry).await.map(drop),
+                What::Transition(entry, again) => self.log.append(entry, *again).await.map(drop),
             };
             match written {
                 Ok(()) => return,

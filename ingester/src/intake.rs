@@ -144,7 +144,11 @@ impl Intake {
                     .ledger
                     .acknowledged(&fingerprint, said.as_ref(), now_ms);
                 if let Some((path, entry)) = entry {
-                    self.describe(path, What::Transition(Box::new(entry)), bytes);
+                    self.describe(
+                        path,
+                        What::Transition(Box::new(entry), message.retained),
+                        bytes,
+                    );
                 }
             }
             Err(mistake) => self.mistake(mistake, &message.topic),
@@ -158,10 +162,12 @@ impl Intake {
             Said::Event(event) => What::Event(event),
             Said::Status(status) => What::Status(status),
             Said::Alert(key, alert) => match self.ledger.alert(&key, alert.as_deref(), now_ms) {
-                Some(entry) => What::Transition(Box::new(entry)),
+                Some(entry) => What::Transition(Box::new(entry), retained),
                 None => return,
             },
-            Said::Told(channel, told) => What::Transition(Box::new(ledger::told(&channel, &told))),
+            Said::Told(channel, told) => {
+                What::Transition(Box::new(ledger::told(&channel, &told)), retained)
+            }
             Said::Nothing => return,
         };
         self.describe(path, what, bytes);

@@ -107,11 +107,17 @@ impl AlertLog {
         })
     }
 
-    /// Adds a transition, unless it is the last one that stands there of its subject.
+    /// Adds a transition, unless it is the last one that stands there of its subject. One that was heard
+    /// `again`, as retained messages are at each connection, may have another time: its author gave none,
+    /// and it is the time of its arrival.
     ///
     /// # Errors
     /// Redis failed; may be called again, and the transition will stand there once.
-    pub async fn append(&mut self, transition: &Transition) -> Result<bool, StoreError> {
+    pub async fn append(
+        &mut self,
+        transition: &Transition,
+        again: bool,
+    ) -> Result<bool, StoreError> {
         let texts = transition.texts();
         let field = |name: &str| {
             let at = FIELDS.iter().position(|field| *field == name);
@@ -122,8 +128,13 @@ impl AlertLog {
             self.last = Some(self.read_back().await?);
         }
         let last = self.last.as_mut().expect("it was just read back");
-        if last.get(&subject) == Some(&gist) {
-            return Ok(false);
+        if let Some(known) = last.get(&subject) {
+            let same = |a: &str, b: &str| {
+                a.rsplit_once('\0').map(|a| a.0) == b.rsplit_once('\0').map(|b| b.0)
+            };
+            if *known == gist || (again && same(known, &gist)) {
+                return Ok(false);
+            }
         }
         let mut add = redis::cmd("XADD");
         add.arg(keys::ALERTS)

@@ -120,13 +120,19 @@ async fn a_transition_that_is_heard_again_is_logged_once() {
         ("firing", 5, "", true),
     ] {
         let entry = entry(kind, ts, channel);
-        assert_eq!(log.append(&entry).await.unwrap(), added, "{entry:?}");
+        assert_eq!(log.append(&entry, false).await.unwrap(), added, "{entry:?}");
     }
     // A later run knows it from the log itself.
     let mut log = AlertLog::open(&fixture.config).unwrap();
-    assert!(!log.append(&entry("firing", 5, "")).await.unwrap());
-    assert!(!log.append(&entry("told-firing", 2, "mail")).await.unwrap());
-    assert!(log.append(&entry("resolved", 6, "")).await.unwrap());
+    assert!(!log.append(&entry("firing", 5, ""), false).await.unwrap());
+    assert!(
+        !log.append(&entry("told-firing", 2, "mail"), false)
+            .await
+            .unwrap()
+    );
+    // What its author gave no time is heard again at a later one.
+    assert!(!log.append(&entry("firing", 9, ""), true).await.unwrap());
+    assert!(log.append(&entry("resolved", 6, ""), true).await.unwrap());
     let reader = fixture.reader();
     let all = paged(&reader, Log::Alerts, Order::Oldest, (0, u64::MAX)).await;
     let expected = "firing told-firing told-firing acknowledged resolved firing resolved";

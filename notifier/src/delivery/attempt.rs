@@ -34,15 +34,12 @@ pub(super) fn after(
 ) -> Next {
     let end = |how| Next::End(End { at_ms: now_ms, how });
     match verdict {
-        Verdict::Delivered => {
-            progress.delivered += 1;
-            progress.not_before_ms = 0;
-            if progress.delivered >= progress.pieces {
-                return end(Ended::Delivered);
-            }
-            Next::Message(progress)
+        Verdict::Delivered => done(progress, now_ms),
+        Verdict::Refused { reason } => {
+            // One alert that a service does not take must not cost the others of its notice.
+            progress.refused.get_or_insert(reason);
+            done(progress, now_ms)
         }
-        Verdict::Refused { reason } => end(Ended::GivenUp { reason }),
         Verdict::Retry { reason, after } => {
             progress.tries = progress.tries.saturating_add(1);
             let age_ms = u128::from(now_ms.saturating_sub(notice.formed_ms));
@@ -65,12 +62,27 @@ pub(super) fn after(
     }
 }
 
+/// What follows when a message was taken or refused.
+fn done(mut progress: Progress, now_ms: u64) -> Next {
+    progress.delivered += 1;
+    progress.not_before_ms = 0;
+    if progress.delivered < progress.pieces {
+        return Next::Message(progress);
+    }
+    let how = match progress.refused {
+        None => Ended::Delivered,
+        Some(reason) => Ended::GivenUp { reason },
+    };
+    Next::End(End { at_ms: now_ms, how })
+}
+
 /// How things stand before a notice that makes `pieces` messages is tried at `now_ms`. When it made
 /// another number of messages before, as after a change of its template, it begins anew.
 pub(super) fn before(mut progress: Progress, pieces: usize, now_ms: u64) -> Progress {
     if progress.pieces != pieces {
         progress.pieces = pieces;
         progress.delivered = 0;
+        progress.refused = None;
     }
     progress.first_try_ms.get_or_insert(now_ms);
     progress
@@ -117,7 +129,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(8);
 
     #[test]
-    fn a_notice_ends_with_its_last_message_or_a_refusal() {
+    fn a_notice_ends_with_its_last_message_and_says_if_one_was_refused() {
         let decide = |stood: Progress, verdict| {
             after(&notice(0), stood, verdict, WAIT, Patience::default(), 1000)
         };
@@ -139,7 +151,23 @@ mod tests {
             at_ms: 1000,
             how: Ended::GivenUp { reason },
         };
-        assert_eq!(decide(progress(3, 0), refused), Next::End(given_up));
+        let after_one = Progress {
+            refused: Some("the token was revoked".to_owned()),
+            ..progress(3, 2)
+        };
+        assert_eq!(
+            decide(progress(3, 1), refused.clone()),
+            Next::Message(after_one.clone())
+        );
+        // The last one is taken, or refused for another reason: the first one counts.
+        let other = Verdict::Refused {
+            reason: "too long".to_owned(),
+        };
+        for verdict in [Verdict::Delivered, other] {
+            let ended = decide(after_one.clone(), verdict);
+            assert_eq!(ended, Next::End(given_up.clone()));
+        }
+        assert_eq!(decide(progress(1, 0), refused), Next::End(given_up));
     }
 
     #[test]

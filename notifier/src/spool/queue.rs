@@ -15,9 +15,12 @@ pub struct Progress {
     /// How many messages it makes; 0 before the first try.
     #[serde(default)]
     pub pieces: usize,
-    /// How many of them were taken.
+    /// How many of them are done with: taken, or refused for good.
     #[serde(default)]
     pub delivered: usize,
+    /// Why the first one that was refused was; the others are sent all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// How often the service did not take one.
     #[serde(default)]
     pub tries: u32,

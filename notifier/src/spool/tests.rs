@@ -104,6 +104,7 @@ async fn state_notices_and_progress_survive_a_restart() {
     spool.commit(entry("group/a", None), 1);
     spool.commit(notices(vec![notice(9, "ops", &["cpu"])]), 1);
     let progress = Progress {
+        refused: None,
         pieces: 3,
         delivered: 1,
         tries: 2,
