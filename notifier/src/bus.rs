@@ -3,9 +3,10 @@
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::{Health, HealthState};
+use hostbus_wire::lease::Lease;
 use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::status::Status;
-use hostbus_wire::told::{Lease, Told};
+use hostbus_wire::told::Told;
 use hostbus_wire::topic::{NodeTopic, SiteTopic};
 use hostbus_wire::{Kind, NodeId, NodePath, QoS, Sample, SiteId, Topic, TopicRoot};
 use hostbus_wire::{decode, decode_open};

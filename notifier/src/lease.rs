@@ -21,7 +21,7 @@
 //!
 //! Times here are of a clock that never steps, in milliseconds.
 
-use hostbus_wire::told::Lease;
+use hostbus_wire::lease::Lease;
 
 const RENEW_MS: u64 = 3_000;
 const FENCE_MS: u64 = 8_000;

@@ -13,7 +13,7 @@
 //! | [`sample`] | `metrics`: the sample, its sections and their series |
 //! | [`field`] | the description of a field: unit, kind, decimals, meaning |
 //! | [`status`], [`info`], [`event`], [`details`] | the other payloads a publisher writes |
-//! | [`committed`], [`control`], [`health`] | the payloads of the other parts |
+//! | [`committed`], [`control`], [`health`], [`lease`] | the payloads of the other parts |
 //! | [`alert`], [`silence`], [`told`] | alerts, what people say to them, what people were told of them |
 //! | [`guard`] | the scan that every received payload passes before anything is decoded |
 //! | [`codec`] | CBOR in and out; the only place that knows the CBOR library |
@@ -34,6 +34,7 @@ pub mod guard;
 pub mod health;
 pub mod ids;
 pub mod info;
+pub mod lease;
 pub mod number;
 pub mod pattern;
 pub mod role;

@@ -15,12 +15,13 @@ use hostbus_wire::details::Details;
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::info::{DiskInfo, Info, InterfaceInfo, MemoryModule};
+use hostbus_wire::lease::Lease;
 use hostbus_wire::sample::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
     Voltage,
 };
 use hostbus_wire::silence::{Acknowledgement, Silence, Weekly};
-use hostbus_wire::told::{Lease, Told};
+use hostbus_wire::told::Told;
 use hostbus_wire::{Field, Name, Sample, Scalar, encode};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -170,7 +170,7 @@ fn who_is_not_active_says_nothing_and_says_it_all_once_it_is() {
     let mut site = Site::new();
     site.connect();
     // Another one holds the lease, and is heard of until it stops.
-    let lease = hostbus_wire::told::Lease {
+    let lease = hostbus_wire::lease::Lease {
         holder: "other/1".to_owned(),
         term: 7,
         at: 1,

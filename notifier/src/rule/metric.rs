@@ -143,9 +143,6 @@ pub fn plural(section: &str) -> &str {
         "disk" => "disks",
         "network" => "networks",
         "gpu" => "gpus",
-        "sensor" => "sensors",
-        "fan" => "fans",
-        "voltage" => "voltages",
         "power_supply" => "power_supplies",
         _ => section,
     }
