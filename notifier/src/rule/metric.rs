@@ -143,6 +143,10 @@ pub fn plural(section: &str) -> &str {
         "disk" => "disks",
         "network" => "networks",
         "gpu" => "gpus",
+        // Rows from before these were one series each.
+        "sensor" => "sensors",
+        "fan" => "fans",
+        "voltage" => "voltages",
         "power_supply" => "power_supplies",
         _ => section,
     }
