@@ -276,6 +276,20 @@ impl Sender {
         }
     }
 
+    /// Subscribes to one more filter, for as long as this connection lasts. What is retained for it comes
+    /// after what is retained for the filters before it, from brokers that serve one filter after the other.
+    ///
+    /// # Errors
+    /// There is no connection, or its queue is full: then it may be tried again.
+    pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<(), ClientError> {
+        if !self.is_connected() {
+            return Err(ClientError::NotConnected);
+        }
+        self.client
+            .try_subscribe(filter, library_qos(qos))
+            .map_err(|_| ClientError::NotConnected)
+    }
+
     /// Tells whether there is a connection at this moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -377,6 +391,15 @@ impl Driver {
                 // The channel is empty here: nobody publishes before we are up.
                 if self.client.try_subscribe_many(filters).is_err() {
                     error!("failed to queue the subscriptions");
+                }
+                return false;
+            }
+            Packet::SubAck(ack) if *self.connected.borrow() => {
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
+                    error!(
+                        component = self.component,
+                        "the broker refused a subscription that was added"
+                    );
                 }
                 return false;
             }

@@ -96,6 +96,28 @@ async fn a_lost_connection_is_told_and_comes_back_with_its_subscriptions() {
 }
 
 #[tokio::test]
+async fn a_filter_that_is_added_is_subscribed_to_and_is_no_new_connection() {
+    let (listener, mut connection) = bus().await;
+    let sender = connection.sender();
+    let early = sender.subscribe("more", QoS::AtMostOnce);
+    assert!(matches!(early, Err(ClientError::NotConnected)));
+    let mut stream = welcome(&listener).await;
+    assert!(matches!(next(&mut connection).await, Event::Connected));
+    sender.subscribe("more", QoS::AtLeastOnce).unwrap();
+    let subscribe = packet(&mut stream).await;
+    assert_eq!(subscribe[0], 0x82, "SUBSCRIBE");
+    assert_eq!(&subscribe[4..], b"\x00\x04more\x01");
+    // Refused or not, it changes nothing else.
+    let ack = [0x90, 3, subscribe[2], subscribe[3], 0x80];
+    stream.write_all(&ack).await.expect("SUBACK");
+    stream
+        .write_all(b"\x31\x06\x00\x03a/bx")
+        .await
+        .expect("PUBLISH");
+    assert!(matches!(next(&mut connection).await, Event::Message(_)));
+}
+
+#[tokio::test]
 async fn closing_sends_what_was_published_and_says_good_bye() {
     let (listener, mut connection) = bus().await;
     let mut stream = welcome(&listener).await;

@@ -286,9 +286,23 @@ impl Task {
         self.gate.send_if_modified(set(active));
         self.well
             .send_if_modified(set(active && self.engine.is_synced()));
+        self.ask();
         self.hand_over();
         let wait = Duration::from_millis(next_ms.saturating_sub(now.unix_ms));
         Instant::now() + wait.min(TURN_EVERY)
+    }
+
+    /// Asks for the retained copy of our own health, where the engine waits for it.
+    fn ask(&mut self) {
+        // One that can't be queued now is tried again at the next turn.
+        if self.engine.asks()
+            && self
+                .sender
+                .subscribe(&self.health_topic, Kind::System.row().qos)
+                .is_ok()
+        {
+            self.engine.asked();
+        }
     }
 
     /// Hands the next publication to the connection. One at a time, so that they keep their order; never

@@ -120,13 +120,27 @@ impl Engine {
         }
     }
 
-    /// The connection is there: all that stands is heard now, until our own health with the time `stamp`
-    /// comes back.
+    /// The connection is there: all that stands is heard now. Our own health with the time `stamp` is
+    /// published besides.
     pub fn connected(&mut self, stamp: u64, now: Now) {
         self.connected = true;
         self.tenancy.joined();
         self.dispatcher.joined();
         self.hearing = Some(Hearing::new(stamp, now));
+    }
+
+    /// Whether our own health's topic is to be subscribed to by itself: its retained copy ends what stands on
+    /// the bus. [`Engine::asked`] says that it was done.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.hearing.as_ref().is_some_and(Hearing::asks)
+    }
+
+    /// See [`Engine::asks`].
+    pub fn asked(&mut self) {
+        if let Some(hearing) = &mut self.hearing {
+            hearing.asked();
+        }
     }
 
     /// The connection is lost.
@@ -197,9 +211,10 @@ impl Engine {
             Said::Notifier(instance, state, ts) => {
                 let lives = state != HealthState::Stopped;
                 self.tenancy.neighbour(&instance, lives);
-                let ours = *instance == *self.place.instance && !retained;
-                if let Some(hearing) = &mut self.hearing {
-                    hearing.echoed |= ours && hearing.stamp == ts;
+                if let Some(hearing) = &mut self.hearing
+                    && *instance == *self.place.instance
+                {
+                    hearing.own_health(ts, retained);
                 }
             }
             Said::Told(_, None) | Said::Nothing => {}

@@ -80,7 +80,11 @@ impl Site {
             ..crate::health::stopped(stamp)
         };
         let topic = "hostbus/v1/home/_system/notifier/main";
-        self.hear(topic, encode(&health).unwrap(), false);
+        let health = encode(&health).unwrap();
+        self.hear(topic, health.clone(), false);
+        assert!(self.engine.asks());
+        self.engine.asked();
+        self.hear(topic, health, true);
     }
 
     /// Lets 100 ms go by, and what is said be heard.
@@ -213,21 +217,38 @@ fn what_stands_is_heard_even_if_our_own_word_overtakes_it() {
     let mut site = Site::new();
     let stamp = site.now.unix_ms;
     site.engine.connected(stamp, site.now);
-    let health = Health {
-        ts: stamp,
-        ..crate::health::stopped(stamp)
-    };
+    let health = |ts| encode(&crate::health::stopped(ts)).unwrap();
     let own = "hostbus/v1/home/_system/notifier/main";
-    site.hear(own, encode(&health).unwrap(), false);
-    site.steps(2);
+    // Of the run before: no end.
+    site.hear(own, health(stamp - 1), true);
+    assert!(!site.engine.asks());
+    site.hear(own, health(stamp), false);
+    assert!(site.engine.asks());
+    site.engine.asked();
+    assert!(!site.engine.asks());
+    // The broker takes its time.
+    site.steps(20);
     assert!(!site.engine.is_synced());
     let alert = b"{\"severity\": \"critical\"}".to_vec();
     site.hear("hostbus/v1/home/web1/alerts/x", alert, true);
-    site.steps(2);
+    site.steps(20);
+    // Our next health goes out before the end has come.
+    site.hear(own, health(stamp + 10_000), false);
     assert!(!site.engine.is_synced());
-    site.steps(2);
+    site.hear(own, health(stamp + 10_000), true);
+    site.steps(4);
     assert!(site.engine.is_synced());
     assert_eq!(site.engine.alerts(), (0, 1));
+}
+
+#[test]
+fn a_broker_that_keeps_our_health_from_us_does_not_stop_us() {
+    let mut site = Site::new();
+    site.engine.connected(site.now.unix_ms, site.now);
+    site.steps(90);
+    assert!(!site.engine.is_synced());
+    site.steps(20);
+    assert!(site.engine.is_synced());
 }
 
 #[test]
