@@ -200,6 +200,8 @@ fn doctor_finds_no_error_on_a_good_site_and_the_error_on_a_bad_one() {
         "data",
         "credentials",
         "broker",
+        "ingester",
+        "publishers",
         "redis",
         "persistence",
         "memory",
@@ -214,6 +216,12 @@ fn doctor_finds_no_error_on_a_good_site_and_the_error_on_a_bad_one() {
             assert!(clients.parse::<u32>().is_ok(), "{told}");
         }
     }
+    let notifier = findings.iter().find(|one| one["check"] == "notifier");
+    let told = notifier.unwrap()["found"].as_str().unwrap();
+    assert!(
+        told.ends_with("channels 0: nobody is told of alerts"),
+        "{told}"
+    );
     let _: () = site
         .history()
         .ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])

@@ -1,11 +1,12 @@
 //! `hostbus doctor`: what is wrong with this host's site, and how to mend it.
 //!
-//! [`host`] looks at files, ports, clock and libraries; [`site`] asks the running broker and Redis;
-//! [`finding`] is what either found.
+//! [`host`] looks at files, ports, clock and libraries; [`parts`] asks the broker, and each part how it
+//! is; [`history`] asks Redis; [`finding`] is what any of them found.
 
 mod finding;
+mod history;
 mod host;
-mod site;
+mod parts;
 
 use std::io::Write;
 
@@ -68,8 +69,8 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
     match folder.endpoints() {
         Ok(endpoints) => {
             findings.push(Finding::ok("site", format!("up: {}", endpoints.mqtt)));
-            findings.push(site::broker(&folder, &endpoints).await);
-            findings.extend(site::redis(&settings.redis, &endpoints.redis).await);
+            findings.extend(parts::parts(&folder, &endpoints).await);
+            findings.extend(history::redis(&settings.redis, &endpoints.redis).await);
         }
         Err(_) if folder.is_locked() => findings.push(Finding::warning(
             "site",
@@ -84,7 +85,7 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<Vec<Finding>> {
             ));
             findings.extend(settings.broker.listen.map(host::port));
             if let Some(url) = &settings.redis.url {
-                findings.extend(site::redis(&settings.redis, url).await);
+                findings.extend(history::redis(&settings.redis, url).await);
             }
         }
     }

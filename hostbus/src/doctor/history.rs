@@ -1,90 +1,14 @@
-//! Checks of the running site: does the broker let us in, is Redis as it should be?
+//! Checks of the site's Redis: is it there, and as it should be?
 
-use std::time::Duration;
-
-use hostbus_client::{BusConfig, Event};
 use hostbus_daemon::clock;
 use hostbus_store::{
     Caution, Connection, Extent, Facts, StoreConfig, StoreError, append_fsync, cautions, rights,
 };
-use hostbus_wire::health::Health;
-use hostbus_wire::{QoS, decode};
-use tokio::time::timeout;
 
 use super::finding::Finding;
-use crate::folder::{Endpoints, Folder};
-use crate::reach;
 
 /// Clocks that differ by more than this mislead.
 const SKEW_MS: u64 = 2_000;
-
-/// How long the broker's word on itself may take; it is retained.
-const HEALTH_WITHIN: Duration = Duration::from_secs(2);
-
-/// Can a viewer log in, and what does the broker say of itself?
-pub(super) async fn broker(folder: &Folder, endpoints: &Endpoints) -> Finding {
-    let check = "broker";
-    let bus = BusConfig {
-        url: endpoints.mqtt.clone(),
-        user: Some("viewer".to_owned()),
-        password_file: Some(folder.credential("viewer")),
-        root: endpoints.root.clone(),
-        ..BusConfig::default()
-    };
-    let filters = vec![(format!("{}/+/_system/broker/+", bus.root), QoS::AtMostOnce)];
-    match reach::connect(&bus, "doctor", filters).await {
-        Ok(mut connection) => {
-            let health = timeout(HEALTH_WITHIN, health(&mut connection)).await;
-            connection.close().await;
-            health.map_or_else(
-                |_| Finding::ok(check, "lets the viewer in"),
-                |health| judge_broker(&health),
-            )
-        }
-        Err(error) => Finding::error(
-            check,
-            format!("{error:#}"),
-            format!(
-                "remove {} and start `hostbus up` again: it makes a new one",
-                folder.credential("viewer").display()
-            ),
-        ),
-    }
-}
-
-/// The first health that comes.
-async fn health(connection: &mut hostbus_client::Connection) -> Health {
-    loop {
-        if let Event::Message(message) = connection.next().await
-            && let Ok(health) = decode(&message.payload)
-        {
-            return health;
-        }
-    }
-}
-
-fn judge_broker(health: &Health) -> Finding {
-    let counters = &health.counters;
-    let count = |name: &str| counters.get(name).copied().unwrap_or_default();
-    let dropped: u64 = counters
-        .iter()
-        .filter(|(name, _)| name.starts_with("messages_dropped_"))
-        .map(|(_, messages)| messages)
-        .sum();
-    let found = format!(
-        "lets the viewer in; {} clients, {} retained messages, {dropped} dropped",
-        count("clients_connected"),
-        count("retained_messages"),
-    );
-    match &health.reason {
-        None => Finding::ok("broker", found),
-        Some(reason) => Finding::warning(
-            "broker",
-            format!("{found}; {reason}"),
-            "raise the limit under [broker.limits], or find out who takes so much",
-        ),
-    }
-}
 
 /// Is the Redis at `url` there, new enough, durable, safe from eviction, and on our time?
 pub(super) async fn redis(settings: &StoreConfig, url: &str) -> Vec<Finding> {
