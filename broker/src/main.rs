@@ -1,6 +1,5 @@
 //! `hostbus-broker`: the broker as a program of its own.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -23,8 +22,7 @@ fn main() -> ExitCode {
     let Err(error) = result else {
         return ExitCode::from(exit::OK);
     };
-    let _ = writeln!(std::io::stderr(), "hostbus-broker: {error:#}");
-    ExitCode::from(exit_code(&error))
+    exit::failed("hostbus-broker", &error, exit_code(&error))
 }
 
 fn run(arguments: &Serve) -> Result<()> {

@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | the `[bus]` section |
+//! | `arguments` | its flags, with the feature of the same name |
 //! | [`connection`] | the connection itself, its events and its sender |
 //! | `returns` | when to try again after a connection is lost |
 //! | `tls` | TLS to the broker |
@@ -13,12 +14,16 @@
 //! was not sent before a connection was lost is sent after it. What must not be lost is the
 //! caller's to send again, when it sees [`Event::Connected`].
 
+#[cfg(feature = "arguments")]
+pub mod arguments;
 pub mod config;
 pub mod connection;
 pub mod error;
 mod returns;
 mod tls;
 
+#[cfg(feature = "arguments")]
+pub use arguments::BusFlags;
 pub use config::BusConfig;
 pub use connection::{Connection, Event, Message, Options, Sender, Will};
 pub use error::ClientError;

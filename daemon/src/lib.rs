@@ -12,7 +12,7 @@
 //! | [`ready`] | the file that tells scripts where a process listens |
 //! | [`backoff`] | growing, jittered waits between tries |
 //! | [`clock`] | wall-clock time as the bus counts it |
-//! | [`exit`] | exit codes |
+//! | [`exit`] | exit codes, and the last word of a program that failed |
 
 pub mod backoff;
 pub mod clock;

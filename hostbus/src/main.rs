@@ -45,13 +45,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::OK),
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the last word of a failed command")]
-            {
-                eprintln!("hostbus: {error:#}");
-            }
-            ExitCode::from(code_of(&error))
-        }
+        Err(error) => exit::failed("hostbus", &error, code_of(&error)),
     }
 }
 

@@ -1,10 +1,9 @@
 //! Flags and settings of the program `hostbus-ingester`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Parser;
-use hostbus_client::BusConfig;
+use hostbus_client::{BusConfig, BusFlags};
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::exit;
 use hostbus_daemon::logging::{LogConfig, LogError};
@@ -31,18 +30,8 @@ pub(crate) struct Args {
     /// The settings file, TOML
     #[arg(long, value_name = "FILE", env = "HOSTBUS_CONFIG")]
     config: Option<PathBuf>,
-    /// The bus, mqtt://host[:port] or mqtts://host[:port]
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// PEM file of those who sign the certificate of an mqtts:// bus [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// The user on the bus
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// The file that holds this user's password
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    bus: BusFlags,
     /// Redis, redis://host[:port] or unix:///path
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
@@ -60,25 +49,14 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
-        let file = args.password_file.as_ref().map(|path| path.display());
-        let ca_file = args.ca_file.as_ref().map(|path| path.display());
-        let settings = Loader::new()
-            .file(args.config.as_deref())
-            .flag("--url", "bus.url", args.url.as_ref())
-            .flag("--ca-file", "bus.ca_file", ca_file)
-            .flag("--user", "bus.user", args.user.as_ref())
-            .flag("--password-file", "bus.password_file", file)
+        let loader = Loader::new().file(args.config.as_deref());
+        let settings = args
+            .bus
+            .add_to(loader)
             .flag("--redis", "redis.url", args.redis.as_ref())
             .load()?;
         Ok(settings)
     }
-}
-
-/// Tells what failed on stderr.
-#[expect(clippy::print_stderr, reason = "logging may be what failed")]
-pub(crate) fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("hostbus-ingester: {error:#}");
-    ExitCode::from(code)
 }
 
 /// The exit code for an error: settings are the user's to mend.

@@ -9,15 +9,17 @@ use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
 
 use crate::arguments::{Args, Settings};
 
+const PROGRAM: &str = "hostbus-notifier";
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let settings = match Settings::load(&args) {
         Ok(settings) => settings,
-        Err(error) => return arguments::failed(&error, exit::USAGE),
+        Err(error) => return exit::failed(PROGRAM, &error, exit::USAGE),
     };
     match run(settings) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => arguments::failed(&error, arguments::code(&error)),
+        Err(error) => exit::failed(PROGRAM, &error, arguments::code(&error)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use hostbus_client::{BusConfig, ClientError};
+use hostbus_client::{BusConfig, BusFlags, ClientError};
 use hostbus_daemon::config::{ConfigError, Loader};
 use hostbus_daemon::exit;
 use hostbus_daemon::logging::{LogConfig, LogError};
@@ -51,18 +51,8 @@ pub(crate) struct Flags {
     /// Name of this host in its site [default: from the host name]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
-    /// Where the bus is [default: mqtt://127.0.0.1:1883]
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// PEM file of those who sign the certificate of an mqtts:// bus [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// User name on the bus
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// File with the password for the bus
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    bus: BusFlags,
     /// Seconds from sample to sample [default: 10]
     #[arg(long, value_name = "SECONDS")]
     interval: Option<f64>,
@@ -110,6 +100,17 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
 }
 
+impl Flags {
+    /// Adds the flags that were given. They win over those that were added before.
+    fn add_to(&self, loader: Loader) -> Loader {
+        let loader = loader
+            .flag("--site", "publisher.site", self.site.as_ref())
+            .flag("--node", "publisher.node", self.node.as_ref())
+            .flag("--interval", "publisher.interval_seconds", self.interval);
+        self.bus.add_to(loader)
+    }
+}
+
 impl Arguments {
     /// The settings, with the flags on top.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
@@ -122,28 +123,9 @@ impl Arguments {
             ) => (&self.flags, flags),
             _ => (&self.flags, &none),
         };
-        let file = |file: &PathBuf| file.display().to_string();
-        let password_file = after
-            .password_file
-            .as_ref()
-            .or(before.password_file.as_ref());
-        let ca_file = after.ca_file.as_ref().or(before.ca_file.as_ref());
-        let interval = after.interval.or(before.interval);
-        let text = |of: fn(&Flags) -> &Option<String>| of(after).as_ref().or(of(before).as_ref());
-        Loader::new()
-            .file(after.config.as_deref().or(before.config.as_deref()))
-            .flag("--site", "publisher.site", text(|flags| &flags.site))
-            .flag("--node", "publisher.node", text(|flags| &flags.node))
-            .flag("--url", "bus.url", text(|flags| &flags.url))
-            .flag("--ca-file", "bus.ca_file", ca_file.map(file))
-            .flag("--user", "bus.user", text(|flags| &flags.user))
-            .flag(
-                "--password-file",
-                "bus.password_file",
-                password_file.map(file),
-            )
-            .flag("--interval", "publisher.interval_seconds", interval)
-            .load()
+        let config = after.config.as_deref().or(before.config.as_deref());
+        let loader = before.add_to(Loader::new().file(config));
+        after.add_to(loader).load()
     }
 }
 

@@ -21,10 +21,7 @@ use collectors_table::Table;
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "hostbus-publisher: {error:#}");
-            ExitCode::from(arguments::exit_code(&error))
-        }
+        Err(error) => exit::failed("hostbus-publisher", &error, arguments::exit_code(&error)),
     }
 }
 

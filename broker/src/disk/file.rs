@@ -14,23 +14,20 @@
 //! counted when the file is read.
 
 use std::collections::HashMap;
-use std::fs::{self, File as FsFile, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use bytestring::ByteString;
-use redb::{Database, ReadableTable, TableDefinition};
+use hostbus_daemon::clock;
+use hostbus_tablefile::{Fault, Layout, guarded, reopen, set_aside};
+use redb::{Database, TableDefinition};
 use tracing::{error, info};
 
-use super::load::{Fault, Loaded, count_references, read};
+use super::load::{Loaded, count_references, read};
 use super::pending::Pending;
 use super::references::References;
 use super::rows::{Entry, Now, message_bytes};
 use crate::error::Error;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
 pub(super) const FILTERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("filters");
 pub(super) const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
@@ -38,10 +35,19 @@ pub(super) const INCOMING: TableDefinition<'_, (u64, u16), ()> = TableDefinition
 pub(super) const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
 pub(super) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 
-const FORMAT: u64 = 1;
-
-/// Pages that the database may hold in memory.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+const LAYOUT: Layout = Layout {
+    format: 1,
+    cache_bytes: 4 * 1024 * 1024,
+    tables: |writing| {
+        writing.open_table(SESSIONS)?;
+        writing.open_table(FILTERS)?;
+        writing.open_table(ENTRIES)?;
+        writing.open_table(INCOMING)?;
+        writing.open_table(MESSAGES)?;
+        writing.open_table(RETAINED)?;
+        Ok(())
+    },
+};
 
 /// The open file.
 #[derive(Debug)]
@@ -53,74 +59,24 @@ pub(super) struct File {
 
 /// Opens the file at `path`, or begins a new one, and reads it. A damaged one is kept aside.
 pub(super) fn open(path: &Path) -> Result<(File, Loaded), Error> {
-    match open_and_read(path)? {
-        Ok(opened) => Ok(opened),
-        Err(fault) => {
-            let aside = keep_aside(path)?;
-            error!(
-                path = %path.display(),
-                kept = %aside.display(),
-                %fault,
-                "state is damaged: sessions and retained messages begin anew; the old file is kept"
-            );
-            match open_and_read(path)? {
-                Ok(opened) => Ok(opened),
-                Err(fault) => Err(Error::State {
-                    path: path.to_owned(),
-                    problem: fault.to_string(),
-                }),
-            }
-        }
-    }
+    let problem = match open_and_read(path) {
+        Err(Fault::Damaged(problem)) => problem,
+        done => return done.map_err(|fault| of(path, fault)),
+    };
+    let aside = set_aside(path, "damaged", clock::unix_ms() / 1000)
+        .map_err(|source| of(path, Fault::System(source)))?;
+    error!(
+        path = %path.display(),
+        kept = %aside.display(),
+        fault = %problem,
+        "state is damaged: sessions and retained messages begin anew; the old file is kept"
+    );
+    open_and_read(path).map_err(|fault| of(path, fault))
 }
 
-/// The outer error is none that another file would mend.
-fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
-    let of_the_system = |source| Error::Data {
-        path: path.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(of_the_system)?;
-    // On a damaged file the library may panic.
-    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, redb::Error> {
-        let database = builder().create_file(file)?;
-        let format = format_of(&database)?;
-        Ok((database, format))
-    }));
-    let (database, format) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
-            return Err(Error::InUse {
-                path: path.to_owned(),
-            });
-        }
-        Ok(Err(redb::Error::Io(source))) if is_of_the_system(&source) => {
-            return Err(of_the_system(source));
-        }
-        Ok(Err(error)) => return Ok(Err(error.into())),
-        Err(_) => return Ok(Err(Fault::Panic)),
-    };
-    if format > FORMAT {
-        return Err(Error::Format {
-            path: path.to_owned(),
-            found: format!("format {format}"),
-        });
-    }
-    let loaded = match catch_unwind(AssertUnwindSafe(|| read(&database))) {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(Fault::Database(redb::Error::Io(source)))) if is_of_the_system(&source) => {
-            return Err(of_the_system(source));
-        }
-        Ok(Err(fault)) => return Ok(Err(fault)),
-        Err(_) => return Ok(Err(Fault::Panic)),
-    };
+fn open_and_read(path: &Path) -> Result<(File, Loaded), Fault> {
+    let database = LAYOUT.open(path)?;
+    let loaded = guarded(|| read(&database))?;
     info!(
         path = %path.display(),
         sessions = loaded.sessions.len(),
@@ -131,74 +87,28 @@ fn open_and_read(path: &Path) -> Result<Result<(File, Loaded), Fault>, Error> {
         database: Some(database),
         references: loaded.references.clone(),
     };
-    Ok(Ok((file, loaded)))
+    Ok((file, loaded))
 }
 
-/// An error that says nothing about what the file holds.
-fn is_of_the_system(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    !matches!(
-        error.kind(),
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
-    )
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
-/// The format of the file; a new one gets all its tables.
-fn format_of(database: &Database) -> Result<u64, redb::Error> {
-    let writing = database.begin_write()?;
-    let format = {
-        let mut meta = writing.open_table(META)?;
-        let found = meta.get("format")?.map(|format| format.value());
-        match found {
-            Some(found) => found,
-            None => {
-                meta.insert("format", FORMAT)?;
-                FORMAT
-            }
-        }
-    };
-    if format <= FORMAT {
-        writing.open_table(SESSIONS)?;
-        writing.open_table(FILTERS)?;
-        writing.open_table(ENTRIES)?;
-        writing.open_table(INCOMING)?;
-        writing.open_table(MESSAGES)?;
-        writing.open_table(RETAINED)?;
-        writing.commit()?;
-    }
-    Ok(format)
-}
-
-fn keep_aside(path: &Path) -> Result<PathBuf, Error> {
-    let fault = |source| Error::Data {
-        path: path.to_owned(),
-        source,
-    };
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let mut seconds = since.map_or(0, |since| since.as_secs());
-    loop {
-        let aside = path.with_extension(format!("redb.damaged-{seconds}"));
-        if !aside.try_exists().map_err(fault)? {
-            fs::rename(path, &aside).map_err(fault)?;
-            return Ok(aside);
-        }
-        seconds += 1;
+fn of(path: &Path, fault: Fault) -> Error {
+    let path = path.to_owned();
+    match fault {
+        Fault::InUse => Error::InUse { path },
+        Fault::System(source) => Error::Data { path, source },
+        Fault::Format(format) => Error::Format {
+            path,
+            found: format!("format {format}"),
+        },
+        Fault::Damaged(problem) => Error::State { path, problem },
     }
 }
 
 impl File {
     /// Opens the file again after a failure.
-    pub(super) fn reopen(&mut self, path: &Path) -> Result<(), redb::Error> {
+    pub(super) fn reopen(&mut self, path: &Path) -> Result<(), Fault> {
         // The old one must let go of the file first.
         self.database = None;
-        let file = FsFile::options().read(true).write(true).open(path);
-        let database = builder().create_file(file?)?;
+        let database = reopen(path, LAYOUT.cache_bytes)?;
         // What failed may be there all the same: the flush of a commit comes last.
         self.references = count_references(&database)?;
         self.database = Some(database);
@@ -206,9 +116,9 @@ impl File {
     }
 
     /// Writes a batch; it is on disk when this returns. After an error nothing of it counts.
-    pub(super) fn commit(&mut self, batch: &Pending) -> Result<(), redb::Error> {
+    pub(super) fn commit(&mut self, batch: &Pending) -> Result<(), Fault> {
         let Some(database) = &self.database else {
-            return Err(redb::Error::DatabaseClosed);
+            return Err(redb::Error::DatabaseClosed.into());
         };
         let now = Now::read();
         let mut references = References::new(&self.references);
@@ -300,7 +210,6 @@ mod tests {
     use super::*;
     use crate::codec::QoS;
     use crate::message::{Message, Outgoing};
-    use std::io::ErrorKind;
     use std::sync::Arc;
 
     #[test]
@@ -338,17 +247,5 @@ mod tests {
         drop(file);
         let (_file, loaded) = open(&path).unwrap();
         assert_eq!(loaded.sessions[0].entries.len(), 1);
-    }
-
-    #[test]
-    fn an_error_of_the_device_is_no_damage() {
-        let check = |error: std::io::Error, expected: bool| {
-            assert_eq!(is_of_the_system(&error), expected, "{error}");
-        };
-        for number in [5, 12, 13, 28, 30, 116] {
-            check(std::io::Error::from_raw_os_error(number), true);
-        }
-        check(ErrorKind::UnexpectedEof.into(), false);
-        check(ErrorKind::InvalidData.into(), false);
     }
 }

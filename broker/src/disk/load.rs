@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hostbus_tablefile::Fault;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::file::{ENTRIES, FILTERS, INCOMING, MESSAGES, RETAINED, SESSIONS};
@@ -43,45 +44,34 @@ pub(crate) struct Loaded {
     pub(super) references: HashMap<u64, u64>,
 }
 
-/// Why the file can't be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("{0}")]
-    Database(#[from] redb::Error),
-    #[error("unreadable row in table {0}")]
-    Row(&'static str),
-    #[error("the database library gave up")]
-    Panic,
-}
-
 /// Reads all of it.
 pub(super) fn read(database: &Database) -> Result<Loaded, Fault> {
-    let reading = database.begin_read().map_err(redb::Error::from)?;
+    let reading = database.begin_read()?;
     let now = Now::read();
     let mut loaded = Loaded::default();
     let mut messages = HashMap::new();
-    let table = reading.open_table(MESSAGES).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (sequence, row) = row.map_err(redb::Error::from)?;
+    let table = reading.open_table(MESSAGES)?;
+    for row in table.iter()? {
+        let (sequence, row) = row?;
         let sequence = sequence.value();
-        let mut message = read_message(row.value(), now).ok_or(Fault::Row("messages"))?;
+        let mut message = read_message(row.value(), now).ok_or_else(|| unreadable("messages"))?;
         message.sequence = sequence;
         loaded.last_sequence = loaded.last_sequence.max(sequence);
         messages.insert(sequence, Arc::new(message));
     }
-    let table = reading.open_table(RETAINED).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (topic, row) = row.map_err(redb::Error::from)?;
-        let message = read_message(row.value(), now).ok_or(Fault::Row("retained"))?;
+    let table = reading.open_table(RETAINED)?;
+    for row in table.iter()? {
+        let (topic, row) = row?;
+        let message = read_message(row.value(), now).ok_or_else(|| unreadable("retained"))?;
         if *message.topic != *topic.value() {
-            return Err(Fault::Row("retained"));
+            return Err(unreadable("retained"));
         }
         loaded.retained.push(message);
     }
-    let table = reading.open_table(SESSIONS).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
-        let row = serde_json::from_slice(row.value()).map_err(|_| Fault::Row("sessions"))?;
+    let table = reading.open_table(SESSIONS)?;
+    for row in table.iter()? {
+        let (key, row) = row?;
+        let row = serde_json::from_slice(row.value()).map_err(|_| unreadable("sessions"))?;
         loaded.last_key = loaded.last_key.max(key.value());
         loaded.sessions.push(StoredSession {
             key: key.value(),
@@ -97,27 +87,28 @@ pub(super) fn read(database: &Database) -> Result<Loaded, Fault> {
         .enumerate()
         .map(|(place, session)| (session.key, place))
         .collect();
-    let session = |key: u64, table: &'static str| place.get(&key).copied().ok_or(Fault::Row(table));
-    let table = reading.open_table(FILTERS).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
+    let session =
+        |key: u64, table: &'static str| place.get(&key).copied().ok_or_else(|| unreadable(table));
+    let table = reading.open_table(FILTERS)?;
+    for row in table.iter()? {
+        let (key, row) = row?;
         let (key, filter) = key.value();
-        let options = Options::read(row.value()).ok_or(Fault::Row("filters"))?;
+        let options = Options::read(row.value()).ok_or_else(|| unreadable("filters"))?;
         let session = &mut loaded.sessions[session(key, "filters")?];
         session.filters.push((filter.into(), options));
     }
-    let table = reading.open_table(INCOMING).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, packet_id) = row.map_err(redb::Error::from)?.0.value();
+    let table = reading.open_table(INCOMING)?;
+    for row in table.iter()? {
+        let (key, packet_id) = row?.0.value();
         let session = &mut loaded.sessions[session(key, "incoming")?];
         session.incoming.push(packet_id);
     }
-    let table = reading.open_table(ENTRIES).map_err(redb::Error::from)?;
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, row) = row.map_err(redb::Error::from)?;
+    let table = reading.open_table(ENTRIES)?;
+    for row in table.iter()? {
+        let (key, row) = row?;
         let (key, number) = key.value();
-        let entry = Entry::read(row.value()).ok_or(Fault::Row("entries"))?;
-        let stored = stored_entry(entry, number, &messages).ok_or(Fault::Row("entries"))?;
+        let entry = Entry::read(row.value()).ok_or_else(|| unreadable("entries"))?;
+        let stored = stored_entry(entry, number, &messages).ok_or_else(|| unreadable("entries"))?;
         let session = &mut loaded.sessions[session(key, "entries")?];
         session.entries.push(stored);
     }
@@ -125,8 +116,12 @@ pub(super) fn read(database: &Database) -> Result<Loaded, Fault> {
     Ok(loaded)
 }
 
+fn unreadable(table: &str) -> Fault {
+    Fault::Damaged(format!("unreadable row in table {table}"))
+}
+
 /// How many entries refer to each message.
-pub(super) fn count_references(database: &Database) -> Result<HashMap<u64, u64>, redb::Error> {
+pub(super) fn count_references(database: &Database) -> Result<HashMap<u64, u64>, Fault> {
     let mut references = HashMap::new();
     let table = database.begin_read()?.open_table(ENTRIES)?;
     for row in table.iter()? {

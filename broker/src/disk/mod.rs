@@ -24,12 +24,12 @@ mod references;
 mod rows;
 mod ticket;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hostbus_tablefile::guarded;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -222,7 +222,7 @@ impl Shared {
         let mut failing = false;
         while let Some(batch) = self.next_batch() {
             loop {
-                match attempt(|| file.commit(&batch)) {
+                match guarded(|| file.commit(&batch)) {
                     Ok(()) => break,
                     Err(error) => {
                         if !failing {
@@ -237,7 +237,7 @@ impl Shared {
                 }
                 std::thread::sleep(RETRY);
                 // Where that fails, so does the next commit.
-                let _ = attempt(|| file.reopen(&self.path));
+                let _ = guarded(|| file.reopen(&self.path));
             }
             if std::mem::take(&mut failing) {
                 info!("state is written again");
@@ -282,11 +282,6 @@ impl Shared {
         let next = pending.next();
         Some(std::mem::replace(&mut pending, next))
     }
-}
-
-/// On a disk that fails, the database library may panic too; the thread must outlive that.
-fn attempt(work: impl FnOnce() -> Result<(), redb::Error>) -> Result<(), redb::Error> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(redb::Error::PreviousIo))
 }
 
 #[cfg(test)]

@@ -9,64 +9,32 @@
 //! What a row has around its value stands in `row`. A batch is one transaction. On a damaged file the
 //! library fails or panics; both are told as [`Fault::Damaged`].
 
-use std::fs::{self, DirBuilder, File as FsFile, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
+use hostbus_tablefile::{Fault, Layout, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
 use super::queue::Progress;
 use super::row;
 use crate::notice::Notice;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 const NOTICES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("notices");
 const PROGRESS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("progress");
-const FORMAT: u64 = 1;
-/// Pages that the database may hold in memory.
-const CACHE_BYTES: usize = 1024 * 1024;
-
-/// Why the file can't be used.
-#[derive(Debug, Error)]
-pub(super) enum Fault {
-    /// Another process has it.
-    #[error("another process has it open")]
-    InUse,
-    /// The system refuses: no right, no room, a device that fails. Says nothing about the content.
-    #[error(transparent)]
-    System(io::Error),
-    /// It is damaged, or no file of ours.
-    #[error("{0}")]
-    Damaged(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for Fault {
-    fn from(error: E) -> Self {
-        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        match error.into() {
-            redb::Error::DatabaseAlreadyOpen => Self::InUse,
-            redb::Error::Io(error)
-                if !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput) =>
-            {
-                Self::System(error)
-            }
-            // The library refuses to go on after an error of the system until it is opened again.
-            redb::Error::PreviousIo => Self::System(io::Error::other("an earlier error")),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Fault::Damaged("the database library gave up".to_owned())))
-}
+const LAYOUT: Layout = Layout {
+    format: 1,
+    cache_bytes: 1024 * 1024,
+    tables: |writing| {
+        writing.open_table(ENTRIES)?;
+        writing.open_table(NOTICES)?;
+        writing.open_table(PROGRESS)?;
+        Ok(())
+    },
+};
 
 /// One change of the file.
 #[derive(Debug)]
@@ -100,49 +68,8 @@ impl File {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         created.map_err(Fault::System)?;
-        let is_new = !path.try_exists().map_err(Fault::System)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(Fault::System)?;
-        let opened = guarded(|| {
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES);
-            let database = builder.create_file(file)?;
-            let writing = database.begin_write()?;
-            let found = {
-                let mut meta = writing.open_table(META)?;
-                let found = meta.get("format")?.map(|format| format.value());
-                if found.is_none() {
-                    meta.insert("format", FORMAT)?;
-                }
-                found
-            };
-            match found {
-                Some(FORMAT) => writing.abort()?,
-                Some(other) => {
-                    return Err(Fault::Damaged(format!(
-                        "it has format {other}, of another version of this program"
-                    )));
-                }
-                None => {
-                    writing.open_table(ENTRIES)?;
-                    writing.open_table(NOTICES)?;
-                    writing.open_table(PROGRESS)?;
-                    writing.commit()?;
-                }
-            }
-            Ok(Self { database })
-        })?;
-        if is_new {
-            let synced = FsFile::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(Fault::System)?;
-        }
-        Ok(opened)
+        let database = LAYOUT.open(path).map_err(Fault::format_is_damage)?;
+        Ok(Self { database })
     }
 
     /// Reads all of it. Damaged rows are removed.
@@ -246,16 +173,4 @@ fn json_row(channel: &str, id: u64, value: &impl serde::Serialize) -> Result<Vec
 
 fn read<T: DeserializeOwned>(channel: &str, id: u64, row: &[u8]) -> Option<T> {
     serde_json::from_slice(row::parse(channel, id, row)?).ok()
-}
-
-/// Puts a damaged file where nobody uses it, and tells where.
-pub(super) fn set_aside(path: &Path, unix_seconds: u64) -> io::Result<PathBuf> {
-    for seconds in unix_seconds.. {
-        let aside = path.with_extension(format!("redb.damaged-{seconds}"));
-        if !aside.try_exists()? {
-            fs::rename(path, &aside)?;
-            return Ok(aside);
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }

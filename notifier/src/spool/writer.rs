@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hostbus_daemon::clock;
+use hostbus_tablefile::{Fault, set_aside};
 use tracing::{error, info, warn};
 
-use super::file::{Fault, File, set_aside};
+use super::file::File;
 use super::{Found, Shared, Shelf, Ticket};
 use crate::error::Error;
 
@@ -57,7 +58,7 @@ impl Writer {
                     writer.tell_failure(&fault);
                 }
             }
-            Err(system @ Fault::System(_)) => writer.tell_failure(&system),
+            Err(other) => writer.tell_failure(&other),
         }
         Ok((writer, found))
     }
@@ -189,7 +190,7 @@ impl Writer {
 
     fn put_aside(&mut self, reason: String) -> Option<(PathBuf, String)> {
         self.file = None;
-        match set_aside(&self.path, clock::unix_ms() / 1000) {
+        match set_aside(&self.path, "damaged", clock::unix_ms() / 1000) {
             Ok(aside) => {
                 // What stood there is lost; the new file is ours from its beginning.
                 self.loaded = true;

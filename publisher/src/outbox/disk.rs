@@ -10,12 +10,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hostbus_daemon::clock;
+use hostbus_tablefile::Fault;
 use hostbus_wire::NodePath;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::file::{Fault, SampleFile};
+use super::file::SampleFile;
 use super::folder::{Lock, Paths};
 use super::{Beginning, DiskFailure, Found, Order, OutboxConfig, Persist, Report};
 use crate::error::Error;
@@ -306,10 +307,10 @@ impl Keeper {
                 }
                 Err(Fault::InUse) => return Ok(None),
                 Err(Fault::Damaged(reason)) => {
-                    let aside = self.paths.set_aside(clock::unix_ms() / 1000);
+                    let aside = self.paths.set_aside();
                     found.broken = Some((aside.map_err(Fault::System)?, reason));
                 }
-                Err(system @ Fault::System(_)) => return Err(system),
+                Err(other) => return Err(other),
             }
         }
         self.opened = true;
@@ -361,7 +362,7 @@ impl Keeper {
         // The library takes nothing more after an error: the next order opens the file again.
         self.file = None;
         let fault = match fault {
-            Fault::Damaged(reason) => match self.paths.set_aside(clock::unix_ms() / 1000) {
+            Fault::Damaged(reason) => match self.paths.set_aside() {
                 Ok(aside) => {
                     return Report::Broken {
                         aside,

@@ -11,64 +11,27 @@
 //! what a disk damages later is found by the checksum, or as an error or panic of the library.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use hostbus_tablefile::{Fault, Layout, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use thiserror::Error;
 
 use super::folder::Paths;
 use super::{Batch, FoundRow, FoundRun, Place, ReadRow};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const BOOTS: TableDefinition<'_, u64, u64> = TableDefinition::new("boots");
 const SAMPLES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("samples");
-const FORMAT: u64 = 1;
 /// What a row has before its payload.
 const HEAD_BYTES: usize = 12;
-/// Pages that the database may hold in memory.
-const CACHE_BYTES: usize = 256 * 1024;
-
-/// Why the file can't be used.
-#[derive(Debug, Error)]
-pub(super) enum Fault {
-    /// Another process has it.
-    #[error("another process has it open")]
-    InUse,
-    /// The system refuses: no right, no room, a device that fails. Says nothing about the content.
-    #[error(transparent)]
-    System(io::Error),
-    /// It is damaged, or no file of ours.
-    #[error("{0}")]
-    Damaged(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for Fault {
-    fn from(error: E) -> Self {
-        match error.into() {
-            redb::Error::DatabaseAlreadyOpen => Self::InUse,
-            redb::Error::Io(error) if is_of_the_system(&error) => Self::System(error),
-            // The library refuses to go on after an error of the system until it is opened again.
-            redb::Error::PreviousIo => Self::System(io::Error::other("an earlier error")),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-/// An error that says nothing about what the file holds.
-fn is_of_the_system(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput)
-}
-
-/// On a damaged file the library may panic.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Fault::Damaged("the database library gave up".to_owned())))
-}
+const LAYOUT: Layout = Layout {
+    format: 1,
+    cache_bytes: 256 * 1024,
+    tables: |writing| {
+        writing.open_table(BOOTS)?;
+        writing.open_table(SAMPLES)?;
+        Ok(())
+    },
+};
 
 /// The open file.
 #[derive(Debug)]
@@ -86,47 +49,10 @@ pub(super) struct Scan {
 impl SampleFile {
     /// Opens the file, or begins a new one.
     pub(super) fn open(paths: &Paths) -> Result<Self, Fault> {
-        let is_new = !paths.samples.try_exists().map_err(Fault::System)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
+        let database = LAYOUT
             .open(&paths.samples)
-            .map_err(Fault::System)?;
-        let opened = guarded(|| {
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES);
-            let database = builder.create_file(file)?;
-            let writing = database.begin_write()?;
-            let found = {
-                let mut meta = writing.open_table(META)?;
-                let found = meta.get("format")?.map(|format| format.value());
-                if found.is_none() {
-                    meta.insert("format", FORMAT)?;
-                }
-                found
-            };
-            match found {
-                Some(FORMAT) => writing.abort()?,
-                Some(other) => {
-                    return Err(Fault::Damaged(format!(
-                        "it has format {other}, of another version of this program"
-                    )));
-                }
-                None => {
-                    writing.open_table(BOOTS)?;
-                    writing.open_table(SAMPLES)?;
-                    writing.commit()?;
-                }
-            }
-            Ok(Self { database })
-        })?;
-        if is_new {
-            paths.sync_folder().map_err(Fault::System)?;
-        }
-        Ok(opened)
+            .map_err(Fault::format_is_damage)?;
+        Ok(Self { database })
     }
 
     /// What is in it. Damaged rows are removed.

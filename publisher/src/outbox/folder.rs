@@ -9,11 +9,13 @@
 //! ```
 
 use std::env;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use hostbus_daemon::clock;
+use hostbus_tablefile::set_aside;
 use hostbus_wire::NodePath;
 use rustix::process::geteuid;
 
@@ -76,23 +78,9 @@ impl Paths {
             .create(&self.folder)
     }
 
-    /// Makes what was created or renamed in the folder durable.
-    pub(super) fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
-    }
-
-    /// Where a damaged file goes.
-    pub(super) fn set_aside(&self, unix_seconds: u64) -> io::Result<PathBuf> {
-        for seconds in unix_seconds.. {
-            let aside = self
-                .samples
-                .with_extension(format!("redb.broken-{seconds}"));
-            if !aside.try_exists()? {
-                fs::rename(&self.samples, &aside)?;
-                return Ok(aside);
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+    /// Puts a damaged file where nobody uses it, and tells where.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
+        set_aside(&self.samples, "broken", clock::unix_ms() / 1000)
     }
 }
 

@@ -12,15 +12,24 @@ use hostbus_tests::tool;
 use packages::{Package, Packages};
 
 /// Which crates of ours each crate of ours may use. `tests` and `bench` may use all.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("hostbus-wire", &[]),
     ("hostbus-daemon", &[]),
+    ("hostbus-tablefile", &[]),
     ("hostbus-client", &["hostbus-wire", "hostbus-daemon"]),
     ("hostbus-store", &["hostbus-wire", "hostbus-daemon"]),
-    ("hostbus-broker", &["hostbus-wire", "hostbus-daemon"]),
+    (
+        "hostbus-broker",
+        &["hostbus-wire", "hostbus-daemon", "hostbus-tablefile"],
+    ),
     (
         "hostbus-publisher",
-        &["hostbus-wire", "hostbus-daemon", "hostbus-client"],
+        &[
+            "hostbus-wire",
+            "hostbus-daemon",
+            "hostbus-client",
+            "hostbus-tablefile",
+        ],
     ),
     (
         "hostbus-ingester",
@@ -33,7 +42,12 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ),
     (
         "hostbus-notifier",
-        &["hostbus-wire", "hostbus-daemon", "hostbus-client"],
+        &[
+            "hostbus-wire",
+            "hostbus-daemon",
+            "hostbus-client",
+            "hostbus-tablefile",
+        ],
     ),
     (
         "hostbus",

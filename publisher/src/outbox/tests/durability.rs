@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use hostbus_tablefile::Fault;
 use proptest::prelude::*;
 
-use super::super::file::{Fault, SampleFile};
+use super::super::file::SampleFile;
 use super::super::folder::Paths;
 use super::*;
 
