@@ -4,7 +4,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{at, entries, entry, fixture, kill, mark, node, numbers, sample, write};
+use fixture::{WriteWhole, at, entries, entry, fixture, kill, mark, node, numbers, sample, write};
 use hostbus_store::Entry;
 use hostbus_wire::sample::{Cpu, Sensor};
 use hostbus_wire::{NodePath, Sample};
