@@ -26,7 +26,7 @@ impl Visit<'_> {
             }
         }
         // They change nothing that another keeper reads.
-        self.connection.pipeline(&expiries).await?;
+        self.connection.ask(&expiries).await?;
         let raw_cutoff_ms = self.kept(Tier::Raw).cutoff_ms(self.now_ms);
         left |= look
             .late
@@ -69,7 +69,7 @@ impl Visit<'_> {
                 for command in commands {
                     pipeline.add_command(command.clone());
                 }
-                self.connection.pipeline(&pipeline).await?;
+                self.connection.ask(&pipeline).await?;
                 Ok(())
             }
             done => done,
@@ -130,11 +130,8 @@ impl Visit<'_> {
             .arg("+")
             .arg(self.kept(Tier::Raw).cutoff_ms(self.now_ms));
         queries.push(newest.arg("COUNT").arg(1).clone());
-        let replies = self.read(&queries).await?;
-        if replies
-            .last()
-            .is_some_and(|reply| !super::visit::list(reply).is_empty())
-        {
+        let answers = self.read(queries).await?;
+        if !answers.last().items().is_empty() {
             return Ok(false);
         }
         let mut remove = redis::cmd("UNLINK");
