@@ -261,10 +261,9 @@ impl Keeper {
 
 impl Visit<'_> {
     async fn run(&mut self) -> Result<(), Halt> {
-        let first_look = self.progress.looked_ms.is_none();
         let mut look = self.look().await?;
         self.note_retention(&look).await?;
-        if self.retain(&look, first_look).await? {
+        if self.retain(&look).await? {
             self.tended.gone = true;
             return Ok(());
         }

@@ -106,8 +106,9 @@ impl Visit<'_> {
                 let Some(id) = entry_id(entry) else {
                     return Err(crate::error::StoreError::reply("XRANGE").into());
                 };
-                if id.seq > 0 && tier != Tier::Raw {
-                    // Not the last word: it is made anew when the series goes on.
+                if id.seq > 0 && tier != Tier::Raw && id.at_ms >= self.floor(tier) {
+                    // Not the last word: it is made anew when the series goes on. What it was made of is
+                    // gone for those before.
                     return Ok(None);
                 }
                 from = format!("({}-{}", id.at_ms, id.seq);

@@ -57,12 +57,9 @@ impl Visit<'_> {
         let mut limit_ms = closed_ms;
         let mut fresh = Fresh::default();
         let mut checked = [0; 4];
-        for tier in tiers {
-            let floor = self.floor(tier);
-            for range in touched(tier, late, floor, limit_ms) {
-                self.sum_up(tier, range, &mut fresh, false).await?;
-            }
-            let from = floor.max(look.checked_ms(tier));
+        for tier in &tiers {
+            let tier = *tier;
+            let from = self.floor(tier).max(look.checked_ms(tier));
             let (missing, seen_ms) = self.missing(tier, from, tier.bucket(limit_ms)).await?;
             limit_ms = limit_ms.min(seen_ms.max(from));
             for range in missing {
@@ -75,8 +72,16 @@ impl Visit<'_> {
             let done = tier.bucket(limit_ms).min(tier.bucket(look.top_ms));
             checked[tier as usize] = look.checked_ms(tier).max(done);
         }
-        self.put(look, fresh, checked, late.is_empty()).await?;
         let complete = limit_ms == closed_ms;
+        if complete {
+            // Last, for these read as much as they must.
+            for tier in tiers {
+                for range in touched(tier, late, self.floor(tier), closed_ms) {
+                    self.sum_up(tier, range, &mut fresh, false).await?;
+                }
+            }
+        }
+        self.put(look, fresh, checked, late.is_empty()).await?;
         self.tended.more |= !complete;
         // Of a silent series there is nothing left to be closed.
         let settled = complete && Tier::Hour.bucket(closed_ms) > look.top_ms;
@@ -105,7 +110,7 @@ impl Visit<'_> {
     }
 
     /// From where on the buckets of a tier are kept, and there are rows to make them of.
-    fn floor(&self, tier: Tier) -> u64 {
+    pub(super) fn floor(&self, tier: Tier) -> u64 {
         let sources = Tier::ALL.into_iter().filter(|finer| *finer < tier);
         let oldest = sources
             .filter(|finer| self.kept(*finer).seconds > 0)

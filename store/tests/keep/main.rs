@@ -4,6 +4,7 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod long;
 mod rest;
 mod site;
 mod storm;
