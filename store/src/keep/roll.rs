@@ -286,7 +286,11 @@ impl Visit<'_> {
             }
             let stream = self.stream(tier);
             // Before those of the finer tiers.
-            let mut own = Vec::with_capacity(rows.len() + 1);
+            let mut own = Vec::with_capacity(rows.len() + 2);
+            if tops[tier as usize].is_none() {
+                // A stream whose rows are gone still takes none from before its last one.
+                own.push(redis::cmd("UNLINK").arg(&stream).clone());
+            }
             for made in rows.values() {
                 own.push(self.edit(tier, look, made).command(&stream));
             }
