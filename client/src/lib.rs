@@ -20,5 +20,5 @@ mod returns;
 mod tls;
 
 pub use config::BusConfig;
-pub use connection::{Connection, Event, Message, Options, Sender, Will};
+pub use connection::{Connection, Event, Message, Options, Sender, Trouble, Will};
 pub use error::ClientError;
