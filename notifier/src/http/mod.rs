@@ -39,7 +39,7 @@ const USER_AGENT: &str = concat!("hostbus/", env!("CARGO_PKG_VERSION"));
 pub struct Failure {
     /// In words for people; no secret in it.
     pub reason: String,
-    /// The request itself is wrong, and will be the next time.
+    /// The request can't be made of these settings, and won't be the next time.
     pub lasts: bool,
 }
 
@@ -85,7 +85,7 @@ impl HttpSender {
             Err(Failure {
                 reason,
                 lasts: true,
-            }) => Verdict::Refused { reason },
+            }) => Verdict::Broken { reason },
             Err(Failure { reason, .. }) => Verdict::Retry {
                 reason,
                 after: None,
