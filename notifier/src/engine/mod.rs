@@ -25,8 +25,9 @@ use std::sync::Arc;
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::HealthState;
+use hostbus_wire::sample::Rows;
 use hostbus_wire::told::Told;
-use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic, encode};
+use hostbus_wire::{Kind, NodePath, NodeTopic, SiteTopic, Topic, encode};
 use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
@@ -77,6 +78,8 @@ pub struct Engine {
     full: bool,
     counters: Counters,
     changes: Vec<Change>,
+    /// The sample that is looked at, in memory that is kept for the next one.
+    sample: Rows,
     evaluator_due_ms: u64,
     dispatcher_due_ms: u64,
 }
@@ -115,6 +118,7 @@ impl Engine {
             full: false,
             counters: Counters::default(),
             changes: Vec::new(),
+            sample: Rows::default(),
             evaluator_due_ms: 0,
             dispatcher_due_ms: 0,
         }
@@ -158,7 +162,8 @@ impl Engine {
         {
             hearing.retained_ms = now.steady_ms;
         }
-        match bus::read(&self.place.root, message, now.unix_ms) {
+        let read = bus::read(&self.place.root, message, now.unix_ms, &mut self.sample);
+        match read {
             Ok(said) => self.said(said, message.retained, now),
             Err(mistake) => self.mistake(&mistake),
         }
@@ -167,9 +172,9 @@ impl Engine {
     fn said(&mut self, said: Said, retained: bool, now: Now) {
         let now_ms = now.unix_ms;
         match said {
-            Said::Sample(node, sample) => {
+            Said::Sample(node) => {
                 // What it changes comes back as an alert: the dispatcher need not look.
-                self.sample(node, sample, retained, now_ms);
+                self.sample(node, retained, now_ms);
                 return;
             }
             Said::Gone(node) => self.evaluator.forget(&node, &mut self.changes),
@@ -222,14 +227,16 @@ impl Engine {
         self.dispatcher_due_ms = 0;
     }
 
-    fn sample(&mut self, node: NodePath, sample: Box<Sample>, retained: bool, now_ms: u64) {
+    /// Takes the sample that was read.
+    fn sample(&mut self, node: NodePath, retained: bool, now_ms: u64) {
         match &mut self.hearing {
             Some(hearing) => {
+                let sample = std::mem::take(&mut self.sample);
                 hearing.samples.insert(node, (sample, retained));
             }
             None => {
                 self.evaluator
-                    .sample(&node, &sample, retained, now_ms, &mut self.changes);
+                    .sample(&node, &self.sample, retained, now_ms, &mut self.changes);
             }
         }
     }

@@ -4,7 +4,7 @@ use hostbus_wire::alert::{AlertSeverity, AlertState, BY_RULES};
 use hostbus_wire::decode;
 use hostbus_wire::health::Health;
 use hostbus_wire::sample::Cpu;
-use hostbus_wire::{SiteId, TopicRoot};
+use hostbus_wire::{Sample, SiteId, TopicRoot};
 
 use super::*;
 use crate::dispatcher::{RouteConfig, Routing};
@@ -111,6 +111,12 @@ impl Site {
     }
 
     fn sample(&mut self, percent: f64) {
+        let payload = self.payload(percent);
+        self.hear("hostbus/v1/home/web1/metrics", payload, false);
+    }
+
+    /// The next sample.
+    fn payload(&mut self, percent: f64) -> Vec<u8> {
         self.seq += 1;
         let mut cpu = Cpu::new();
         cpu.usage_percent = Some(percent);
@@ -123,11 +129,7 @@ impl Site {
             cpu: Some(cpu),
             ..Sample::default()
         };
-        self.hear(
-            "hostbus/v1/home/web1/metrics",
-            encode(&sample).unwrap(),
-            false,
-        );
+        encode(&sample).unwrap()
     }
 
     fn outcome(&self) -> Outcome {
@@ -167,6 +169,26 @@ fn a_breach_goes_over_the_bus_and_becomes_a_notice() {
     site.sample(10.0);
     site.steps(2);
     assert_eq!(site.notices[1].lines[0].alert.state, AlertState::Resolved);
+}
+
+#[test]
+fn a_sample_that_is_refused_changes_nothing() {
+    let mut site = Site::new();
+    site.connect();
+    site.sample(50.0);
+    // While all that stands is heard, and after it.
+    for refused in 1..=2 {
+        let mut payload = site.payload(90.0);
+        payload.push(0);
+        site.hear("hostbus/v1/home/web1/metrics", payload, false);
+        site.steps(20);
+        assert_eq!(site.engine.counters().refused, refused);
+        assert_eq!(site.engine.figures().judged, 1);
+        assert!(site.said.iter().all(|said| said.kind != Kind::Alert));
+    }
+    site.sample(90.0);
+    site.steps(2);
+    assert_eq!(site.notices.len(), 1);
 }
 
 #[test]
