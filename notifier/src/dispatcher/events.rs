@@ -22,6 +22,7 @@ impl Dispatcher {
         alert: Option<Alert>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.mind_the_clock(now_ms);
         let fires = alert
             .as_ref()
             .is_some_and(|alert| alert.state == AlertState::Firing);
@@ -80,6 +81,7 @@ impl Dispatcher {
 
     /// The groups that a node is in.
     pub fn node_groups(&mut self, node: &NodePath, groups: Vec<String>, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         if self.node_groups.get(node).is_some_and(|old| *old == groups) {
             return;
         }
@@ -105,6 +107,7 @@ impl Dispatcher {
         silence: Option<Silence>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.mind_the_clock(now_ms);
         let id = SilenceId {
             site: site.clone(),
             id: id.into(),
@@ -145,6 +148,7 @@ impl Dispatcher {
         acknowledgement: Option<Acknowledgement>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.mind_the_clock(now_ms);
         let key = self.by_fingerprint.get(fingerprint).cloned();
         match acknowledgement {
             None => {

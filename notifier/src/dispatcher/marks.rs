@@ -12,6 +12,7 @@ use crate::notice::SAME_BEGINNING_MS;
 impl Dispatcher {
     /// Another notifier, or this one, has told this through `channel`: it need not be told again.
     pub fn told(&mut self, channel: &str, told: &Told, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         let Some(place) = self
             .routing
             .channels

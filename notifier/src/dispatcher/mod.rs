@@ -25,9 +25,11 @@
 //! | `events`, `marks` | what comes from the bus |
 //! | `settling` | deciding one alert anew |
 //! | `forming` | what is due becomes notices |
+//! | `clock` | a clock that was set back |
 //! | `saved` | the state on disk |
 
 mod agenda;
+mod clock;
 pub mod config;
 mod events;
 mod forming;
@@ -145,6 +147,8 @@ pub struct Dispatcher {
     agenda: Agenda,
     channels: Vec<ChannelState>,
     next_id: u64,
+    /// The latest time that was heard, since the clock was set back last.
+    latest_ms: u64,
     synced: bool,
     changed: Changed,
     clear: Vec<Clear>,
@@ -201,6 +205,7 @@ impl Dispatcher {
             acknowledgements: HashMap::new(),
             agenda: Agenda::default(),
             next_id: 1,
+            latest_ms: 0,
             synced: false,
             changed: Changed::default(),
             clear: Vec::new(),
@@ -228,6 +233,7 @@ impl Dispatcher {
     /// Everything that stands on the bus was heard since the start or since [`joined`](Self::joined): what
     /// was not is gone. An alert that fired is over then.
     pub fn synced(&mut self, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         let gone: Vec<SilenceId> = self
             .silences
             .iter()

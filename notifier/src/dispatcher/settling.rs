@@ -15,7 +15,7 @@ use super::{Clear, Dispatcher, KEEP_SILENCE_MS};
 
 /// How long it is waited, once what hid an alert is over, before it is told: a host that came back has to
 /// say first what is no longer so.
-const SETTLE_MS: u64 = 60_000;
+pub(super) const SETTLE_MS: u64 = 60_000;
 
 /// What holds an alert or leads it, from outside.
 struct Around<'a> {
@@ -371,9 +371,11 @@ fn settle_post(
                 member.group.route = None;
                 member.group.text = by.as_str().into();
             }
+            // What waits already does not wait longer than what comes up now.
+            let anew_ms = agenda.due_ms(&member.group, change, &view.pace, around.now_ms);
             let due_ms = match known.waiting {
-                Some((same, due_ms)) if same == change => due_ms,
-                _ => agenda.due_ms(&member.group, change, &view.pace, around.now_ms),
+                Some((same, due_ms)) if same == change => due_ms.min(anew_ms),
+                _ => anew_ms,
             };
             member.due_ms = Some(due_ms);
             waiting = Some((change, due_ms));

@@ -8,6 +8,7 @@ use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::silence::Silence;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Correction;
 use super::config::SettingError;
 use super::matcher::{Matcher, Written};
 use super::window::Window;
@@ -44,31 +45,7 @@ impl Held {
                 return Err(SettingError::new(key, text, expected));
             }
         }
-        let from_ms = silence.from.unwrap_or(arrived_ms);
-        let until_ms = match (silence.until, silence.seconds) {
-            (Some(until), Some(_)) => {
-                let expected = "either until or seconds, not both";
-                return Err(SettingError::new("until", &until.to_string(), expected));
-            }
-            (None, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
-                let expected = "1 to 316224000 seconds";
-                return Err(SettingError::new("seconds", &seconds.to_string(), expected));
-            }
-            (None, Some(seconds)) => Some(from_ms.saturating_add(seconds * 1_000)),
-            (Some(until), None) => Some(until),
-            (None, None) if silence.weekly.is_some() => None,
-            (None, None) => {
-                let expected =
-                    "a silence ends: give until (milliseconds since 1970), seconds or weekly";
-                return Err(SettingError::new("until", "", expected));
-            }
-        };
-        if let (Some(from), Some(until)) = (silence.from, until_ms)
-            && until <= from
-        {
-            let expected = "a time after from, in milliseconds since 1970";
-            return Err(SettingError::new("until", &until.to_string(), expected));
-        }
+        let (from_ms, until_ms) = span(&silence, arrived_ms)?;
         let window = match &silence.weekly {
             Some(weekly) => Some(Window::new(weekly, "weekly.")?),
             None => None,
@@ -90,6 +67,14 @@ impl Held {
             until_ms,
             window,
         })
+    }
+
+    /// It was first seen at another time than was thought.
+    pub(super) fn correct(&mut self, correction: Correction) {
+        correction.past(&mut self.arrived_ms);
+        if let Ok(span) = span(&self.silence, self.arrived_ms) {
+            (self.from_ms, self.until_ms) = span;
+        }
     }
 
     /// Whether it means the alert at `key`, whenever it holds.
@@ -126,6 +111,36 @@ impl Held {
             .map(|window| window.standing(now_ms).until_ms);
         edge_ms.into_iter().chain(self.until_ms).min()
     }
+}
+
+/// From when until when a silence holds that was first seen at `arrived_ms`.
+fn span(silence: &Silence, arrived_ms: u64) -> Result<(u64, Option<u64>), SettingError> {
+    let from_ms = silence.from.unwrap_or(arrived_ms);
+    let until_ms = match (silence.until, silence.seconds) {
+        (Some(until), Some(_)) => {
+            let expected = "either until or seconds, not both";
+            return Err(SettingError::new("until", &until.to_string(), expected));
+        }
+        (None, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
+            let expected = "1 to 316224000 seconds";
+            return Err(SettingError::new("seconds", &seconds.to_string(), expected));
+        }
+        (None, Some(seconds)) => Some(from_ms.saturating_add(seconds * 1_000)),
+        (Some(until), None) => Some(until),
+        (None, None) if silence.weekly.is_some() => None,
+        (None, None) => {
+            let expected =
+                "a silence ends: give until (milliseconds since 1970), seconds or weekly";
+            return Err(SettingError::new("until", "", expected));
+        }
+    };
+    if let (Some(from), Some(until)) = (silence.from, until_ms)
+        && until <= from
+    {
+        let expected = "a time after from, in milliseconds since 1970";
+        return Err(SettingError::new("until", &until.to_string(), expected));
+    }
+    Ok((from_ms, until_ms))
 }
 
 /// Which silence: ids are those of a site, and so is what a silence may hold.

@@ -45,6 +45,8 @@ pub use turn::{Counters, Now, Place, Turn};
 
 /// How many topics with wrong payloads are logged, each once; others are only counted.
 const MISTAKES: usize = 1_000;
+/// The longest time without a look at the dispatcher's clock.
+const MIND_THE_CLOCK_MS: u64 = 1_000;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -79,6 +81,8 @@ pub struct Engine {
     changes: Vec<Change>,
     evaluator_due_ms: u64,
     dispatcher_due_ms: u64,
+    /// When the dispatcher last let time pass.
+    dispatched_ms: u64,
 }
 
 impl Engine {
@@ -117,6 +121,7 @@ impl Engine {
             changes: Vec::new(),
             evaluator_due_ms: 0,
             dispatcher_due_ms: 0,
+            dispatched_ms: 0,
         }
     }
 
@@ -358,7 +363,10 @@ impl Engine {
             covers: std::mem::take(&mut self.covers),
             ..Turn::default()
         };
-        if self.dispatcher_due_ms <= now_ms {
+        // It is to see each second how the clock goes: one that is set back takes what is due along.
+        let lately = self.dispatched_ms..=self.dispatched_ms.saturating_add(MIND_THE_CLOCK_MS);
+        if self.dispatcher_due_ms <= now_ms || !lately.contains(&now_ms) {
+            self.dispatched_ms = now_ms;
             let tick = self.dispatcher.tick(now_ms);
             self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
             turn.changes = self.kept(tick);

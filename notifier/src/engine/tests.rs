@@ -243,3 +243,26 @@ fn a_node_that_was_removed_takes_its_alerts_along() {
     assert_eq!(alert.unwrap().payload, b"");
     assert_eq!(site.engine.alerts(), (0, 0));
 }
+
+#[test]
+fn a_clock_that_is_set_back_takes_what_is_due_along() {
+    let mut site = Site::new();
+    site.connect();
+    site.steps(20);
+    site.sample(50.0);
+    site.sample(90.0);
+    site.steps(2);
+    assert_eq!(site.notices.len(), 1);
+    site.steps(20);
+    site.now.unix_ms -= 86_400_000;
+    site.step();
+    // The repetition comes four hours after the notice, not a day later.
+    let mut minutes = 0;
+    while site.notices.len() == 1 && minutes < 300 {
+        minutes += 1;
+        site.now.unix_ms += 60_000;
+        site.now.steady_ms += 60_000;
+        site.step();
+    }
+    assert_eq!((site.notices.len(), minutes), (2, 240));
+}
