@@ -21,6 +21,7 @@
 //! | `stage` | the decision |
 //! | `tracked` | what is known of one alert |
 //! | `silences`, `inhibition` | what holds alerts back |
+//! | `silencing` | silences as they come and go |
 //! | `agenda` | groups and deadlines |
 //! | `events`, `marks` | what comes from the bus |
 //! | `settling` | deciding one alert anew |
@@ -40,6 +41,7 @@ mod routing;
 mod saved;
 mod settling;
 mod silences;
+mod silencing;
 mod stage;
 mod tracked;
 mod window;
@@ -59,6 +61,7 @@ use thiserror::Error;
 pub use config::{GroupBy, InhibitConfig, MatchConfig, RouteConfig, SettingError};
 pub use routing::Routing;
 pub use saved::{Restored, Saved};
+pub use silencing::Answer;
 pub use stage::Stage;
 
 use crate::notice::Notice;
@@ -143,6 +146,7 @@ pub struct Dispatcher {
     by_fingerprint: HashMap<Box<str>, Arc<AlertKey>>,
     node_groups: HashMap<NodePath, Vec<String>>,
     silences: silences::ById,
+    answers: silencing::Answers,
     acknowledgements: HashMap<Box<str>, Acknowledged>,
     agenda: Agenda,
     channels: Vec<ChannelState>,
@@ -202,6 +206,7 @@ impl Dispatcher {
             by_fingerprint: HashMap::new(),
             node_groups: HashMap::new(),
             silences: BTreeMap::new(),
+            answers: silencing::Answers::default(),
             acknowledgements: HashMap::new(),
             agenda: Agenda::default(),
             next_id: 1,
@@ -222,9 +227,7 @@ impl Dispatcher {
         for tracked in self.alerts.values_mut() {
             tracked.heard = false;
         }
-        for entry in self.silences.values_mut() {
-            entry.heard = false;
-        }
+        self.await_silences();
         for acknowledged in self.acknowledgements.values_mut() {
             acknowledged.heard = false;
         }

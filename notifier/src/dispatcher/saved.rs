@@ -159,6 +159,7 @@ impl Dispatcher {
             held: Held::new(saved.silence, saved.arrived_ms).ok()?,
             holds: false,
             heard: false,
+            unsaid: false,
             wake_ms: None,
         };
         self.silences.insert(saved.id.clone(), entry);

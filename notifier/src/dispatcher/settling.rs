@@ -8,10 +8,10 @@ use hostbus_wire::{SiteId, SiteTopic};
 use super::agenda::{Deadline, GroupKey, Member};
 use super::config::GroupBy;
 use super::routing::{Routing, Ways};
-use super::silences::{self, Held, SilenceId};
+use super::silences::{self, Held};
 use super::stage::{self, Change, Decision, Stage, View};
 use super::tracked::{Known, Post, REMEMBER_MS, Standing};
-use super::{Clear, Dispatcher, KEEP_SILENCE_MS};
+use super::{Clear, Dispatcher};
 
 /// How long it is waited, once what hid an alert is over, before it is told: a host that came back has to
 /// say first what is no longer so.
@@ -158,33 +158,6 @@ impl Dispatcher {
             .collect();
         for key in meant {
             self.settle(&key, now_ms);
-        }
-    }
-
-    /// A silence may begin or end to hold.
-    pub(super) fn turn_silence(&mut self, id: &SilenceId, now_ms: u64) {
-        let Some(entry) = self.silences.get_mut(id) else {
-            return;
-        };
-        let over_ms = entry.held.over_ms();
-        if over_ms.is_some_and(|ms| ms.saturating_add(KEEP_SILENCE_MS) <= now_ms) {
-            self.clear.push(Clear {
-                site: id.site.clone(),
-                topic: SiteTopic::Silence(id.id.clone()),
-            });
-            self.put_silence(id, None, now_ms);
-            return;
-        }
-        let held_before = std::mem::replace(&mut entry.holds, entry.held.holds(now_ms));
-        let next_ms = entry
-            .held
-            .same_until(now_ms)
-            .or(over_ms.map(|ms| ms.saturating_add(KEEP_SILENCE_MS)));
-        let deadline = Deadline::Silence(id.clone());
-        self.agenda.wake(&mut entry.wake_ms, next_ms, deadline);
-        if held_before != entry.holds {
-            let held = entry.held.clone();
-            self.settle_meant(&id.site, &held, now_ms);
         }
     }
 

@@ -117,15 +117,14 @@ impl Held {
 fn span(silence: &Silence, arrived_ms: u64) -> Result<(u64, Option<u64>), SettingError> {
     let from_ms = silence.from.unwrap_or(arrived_ms);
     let until_ms = match (silence.until, silence.seconds) {
-        (Some(until), Some(_)) => {
-            let expected = "either until or seconds, not both";
-            return Err(SettingError::new("until", &until.to_string(), expected));
-        }
-        (None, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
+        (_, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
             let expected = "1 to 316224000 seconds";
             return Err(SettingError::new("seconds", &seconds.to_string(), expected));
         }
-        (None, Some(seconds)) => Some(from_ms.saturating_add(seconds * 1_000)),
+        (until, Some(seconds)) => {
+            let over_ms = from_ms.saturating_add(seconds * 1_000);
+            Some(until.map_or(over_ms, |until| until.min(over_ms)))
+        }
         (Some(until), None) => Some(until),
         (None, None) if silence.weekly.is_some() => None,
         (None, None) => {
@@ -160,6 +159,8 @@ pub(super) struct Entry {
     pub(super) holds: bool,
     /// Whether it was heard since the bus was last joined.
     pub(super) heard: bool,
+    /// It stands on the bus without the time of its end.
+    pub(super) unsaid: bool,
     /// When it must be looked at again.
     pub(super) wake_ms: Option<u64>,
 }
@@ -205,6 +206,15 @@ mod tests {
         };
         check(&hour, 1_000, true, Some(3_601_000));
         check(&hour, 3_601_000, false, None);
+        // What comes first ends it.
+        for (until, over_ms) in [(5_000, 5_000), (9_000_000, 3_601_000)] {
+            let both = Silence {
+                until: Some(until),
+                ..hour.clone()
+            };
+            check(&both, over_ms - 1, true, Some(over_ms));
+            check(&both, over_ms, false, None);
+        }
         let later = Silence {
             from: Some(5_000),
             until: Some(6_000),
@@ -235,14 +245,6 @@ mod tests {
         };
         let none = Silence::default;
         check(none(), "until");
-        check(
-            Silence {
-                until: Some(5),
-                seconds: Some(5),
-                ..none()
-            },
-            "until",
-        );
         check(
             Silence {
                 from: Some(5),

@@ -12,6 +12,7 @@
 //! ```
 
 mod hearing;
+mod publishing;
 mod report;
 mod standing;
 mod telling;
@@ -26,17 +27,17 @@ use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::HealthState;
 use hostbus_wire::told::Told;
-use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic, encode};
+use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic};
 use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
-use crate::dispatcher::{Dispatcher, Refused, Tick};
+use crate::dispatcher::{Dispatcher, Refused};
 use crate::evaluator::{Change, Evaluator, Groups};
 use crate::globs::groups_of;
 use crate::lease::Tenancy;
-use crate::outgoing::{Outgoing, Publication};
+use crate::outgoing::Outgoing;
 use crate::rule::Rule;
-use crate::spool::{Changes, Ended, Outcome};
+use crate::spool::{Ended, Outcome};
 use hearing::Hearing;
 use standing::Standing;
 use telling::Telling;
@@ -140,6 +141,8 @@ impl Engine {
         self.hearing = None;
         self.tenancy.away();
         self.evaluator.away();
+        // What stands there is heard again, and answered then.
+        self.outgoing.keep(|kind| kind != Kind::Silence);
     }
 
     /// Takes a message.
@@ -187,7 +190,9 @@ impl Engine {
             Said::Silence(id, silence) => {
                 let site = self.place.site.clone();
                 let silence = silence.map(|silence| *silence);
-                let taken = self.dispatcher.silence(&site, &id, silence, now_ms);
+                let taken = self
+                    .dispatcher
+                    .silence(&site, &id, silence, retained, now_ms);
                 self.taken(taken);
             }
             Said::Acknowledgement(fingerprint, said) => {
@@ -359,6 +364,7 @@ impl Engine {
             self.evaluator_due_ms = self.evaluator.tick(now_ms, &mut self.changes);
         }
         self.publish_changes();
+        self.publish_answers();
         let mut turn = Turn {
             covers: std::mem::take(&mut self.covers),
             ..Turn::default()
@@ -411,62 +417,5 @@ impl Engine {
 
     fn lease_topic(&self) -> String {
         SiteTopic::Lease("notifier".into()).text(&self.place.root, &self.place.site)
-    }
-
-    fn publish_changes(&mut self) {
-        if !self.active {
-            // What was decided stands in the evaluator, for the moment we take over.
-            self.changes.clear();
-            return;
-        }
-        for Change { key, alert } in std::mem::take(&mut self.changes) {
-            let kind = match key.instance {
-                Some(_) => Kind::InstanceAlert,
-                None => Kind::Alert,
-            };
-            let topic = key.topic().text(&self.place.root);
-            match alert {
-                Some(alert) => self.push(kind, topic, &alert),
-                None => self
-                    .outgoing
-                    .push(Publication::new(kind, topic, Vec::new())),
-            }
-        }
-    }
-
-    fn kept(&mut self, tick: Tick) -> Changes {
-        if self.active {
-            for clear in tick.clear {
-                let topic = clear.topic.text(&self.place.root, &clear.site);
-                let publication = Publication::new(clear.topic.kind(), topic, Vec::new());
-                self.outgoing.push(publication);
-            }
-        }
-        let entries = tick.saved.into_iter();
-        Changes {
-            entries: entries.map(|saved| (saved.key, saved.value)).collect(),
-            notices: tick.notices,
-        }
-    }
-
-    fn push(&mut self, kind: Kind, topic: String, payload: &impl serde::Serialize) {
-        match encode(payload) {
-            Ok(payload) => self.outgoing.push(Publication::new(kind, topic, payload)),
-            // Every payload of the contract can be written.
-            Err(error) => warn!(topic, %error, "a message could not be written"),
-        }
-    }
-
-    /// What is to be published.
-    pub fn outgoing(&mut self) -> &mut Outgoing {
-        &mut self.outgoing
-    }
-
-    /// Gives the lease back, at the end.
-    #[must_use]
-    pub fn release(&self, now_ms: u64) -> Option<Publication> {
-        let lease = self.tenancy.release(now_ms)?;
-        let payload = encode(&lease).ok()?;
-        Some(Publication::new(Kind::Lease, self.lease_topic(), payload))
     }
 }

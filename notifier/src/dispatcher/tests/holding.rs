@@ -59,7 +59,7 @@ fn a_silence_is_of_its_site_and_a_wrong_one_holds_nothing() {
     let lab: SiteId = "lab".parse().unwrap();
     let now_ms = desk.now * 1_000;
     desk.dispatcher
-        .silence(&lab, "s", Some(everything.clone()), now_ms)
+        .silence(&lab, "s", Some(everything.clone()), false, now_ms)
         .unwrap();
     desk.fire("web1/cpu", Warning);
     assert_eq!(desk.told(10).len(), 1);
@@ -69,7 +69,7 @@ fn a_silence_is_of_its_site_and_a_wrong_one_holds_nothing() {
     let site = SiteId::default();
     let refused = desk
         .dispatcher
-        .silence(&site, "s", Some(Silence::default()), now_ms);
+        .silence(&site, "s", Some(Silence::default()), false, now_ms);
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("the silence s is refused: `until`"), "{text}");
     assert_eq!(desk.told(10).len(), 1);

@@ -87,7 +87,9 @@ impl Desk {
     fn silence(&mut self, id: &str, silence: Option<Silence>) {
         let now_ms = self.now * 1_000;
         let site = SiteId::default();
-        self.dispatcher.silence(&site, id, silence, now_ms).unwrap();
+        self.dispatcher
+            .silence(&site, id, silence, false, now_ms)
+            .unwrap();
     }
 
     fn acknowledge(&mut self, text: &str, given: &Acknowledgement) {

@@ -7,7 +7,7 @@ use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::{SiteId, SiteTopic};
 use proptest::prelude::*;
 
-use super::super::{Dispatcher, RouteConfig, Routing, Tick};
+use super::super::{Answer, Dispatcher, RouteConfig, Routing, Tick};
 use super::model::Model;
 use crate::notice::{Notice, Reason};
 
@@ -210,15 +210,14 @@ impl World {
             }
             Step::Silence(id, silenced) => {
                 let silence = silenced.as_ref().map(Silenced::on_the_bus);
-                let same = silence.is_some() && self.silences.get(id) == silence.as_ref();
                 match &silence {
                     Some(silence) => self.silences.insert(id, silence.clone()),
                     None => self.silences.remove(id),
                 };
-                dispatcher.silence(&site, id, silence, now_ms).unwrap();
-                if !same {
-                    model.silence(id, silenced.clone(), now_ms);
-                }
+                dispatcher
+                    .silence(&site, id, silence, false, now_ms)
+                    .unwrap();
+                model.silence(id, silenced.clone(), now_ms);
             }
             Step::Acknowledge(key, seconds) => {
                 let given = Acknowledgement {
@@ -274,6 +273,15 @@ impl World {
     }
 
     fn tick(&mut self) -> Vec<Told> {
+        for Answer { site, id, silence } in self.dispatcher.answers() {
+            let known = self.silences.iter_mut().find(|(known, _)| ***known == *id);
+            if let Some((_, standing)) = known {
+                *standing = silence.clone();
+            }
+            self.dispatcher
+                .silence(&site, &id, Some(silence), false, self.now_ms)
+                .unwrap();
+        }
         let Tick {
             notices,
             saved,
@@ -313,7 +321,7 @@ impl World {
         for (id, silence) in &self.silences {
             let silence = Some(silence.clone());
             self.dispatcher
-                .silence(&site, id, silence, self.now_ms)
+                .silence(&site, id, silence, true, self.now_ms)
                 .unwrap();
         }
         for (fingerprint, given) in &self.acknowledgements {
