@@ -4,7 +4,7 @@
 //! ```text
 //! alert ─ silence ─ inhibition ─ route and hours ─ cooldown ─ group ─ repeat ─ notice
 //! ```
-//! Each step holds an alert for a named reason, a [`Stage`]. What is decided of one alert and one channel
+//! Each step holds an alert for a named reason, which the log says at `debug`. What is decided of one alert and one channel
 //! stands in `stage`; everything else here finds out quickly which alerts must be decided anew.
 //!
 //! - A channel is told that an alert fires, that it fires worse, and that it is over, each once. That it
@@ -62,7 +62,6 @@ pub use config::{GroupBy, InhibitConfig, MatchConfig, RouteConfig, SettingError}
 pub use routing::Routing;
 pub use saved::{Restored, Saved};
 pub use silencing::Answer;
-pub use stage::Stage;
 
 use crate::notice::Notice;
 use agenda::{Agenda, GroupKey};
@@ -266,12 +265,6 @@ impl Dispatcher {
                 self.settle(&key, now_ms);
             }
         }
-    }
-
-    /// Why the alert at `key` is told or held back, by the names of channels.
-    #[must_use]
-    pub fn explain(&self, key: &AlertKey, now_ms: u64) -> Vec<(String, Stage)> {
-        self.stages(key, now_ms)
     }
 
     /// How much is being looked after.

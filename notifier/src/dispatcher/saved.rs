@@ -141,6 +141,7 @@ impl Dispatcher {
                     channel,
                     known,
                     member: None,
+                    stage: None,
                 });
             }
         }
