@@ -19,6 +19,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod twin;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::spool::{Ended, Outcome};
 use hearing::Hearing;
 use standing::Standing;
 use telling::Telling;
+use twin::Twin;
 
 pub use turn::{Counters, Now, Place, Turn};
 
@@ -72,6 +74,7 @@ pub struct Engine {
     began: bool,
     active: bool,
     telling: Telling,
+    twin: Twin,
     told: Vec<Outcome>,
     covers: Vec<(String, Told)>,
     rules_heard: BTreeMap<Box<str>, String>,
@@ -112,6 +115,7 @@ impl Engine {
             began: false,
             active: false,
             telling: Telling::default(),
+            twin: Twin::default(),
             told: Vec::new(),
             covers: Vec::new(),
             rules_heard: BTreeMap::new(),
@@ -130,6 +134,7 @@ impl Engine {
     /// comes back.
     pub fn connected(&mut self, stamp: u64, now: Now) {
         self.connected = true;
+        self.twin.said(stamp);
         self.tenancy.joined();
         self.dispatcher.joined();
         self.hearing = Some(Hearing::new(stamp, now));
@@ -203,11 +208,18 @@ impl Engine {
                 self.taken(taken);
             }
             Said::Told(channel, Some(told)) => self.mark(&channel, &told, now_ms),
-            Said::Lease(lease) => self.tenancy.heard(lease, now.steady_ms),
+            Said::Lease(lease) => {
+                if self.tenancy.heard(lease, now.steady_ms) {
+                    self.twin.seen(now.steady_ms);
+                }
+            }
             Said::Notifier(instance, state, ts) => {
                 let lives = state != HealthState::Stopped;
                 self.tenancy.neighbour(&instance, lives);
                 let ours = *instance == *self.place.instance && !retained;
+                if ours && lives && self.twin.heard(ts, now.steady_ms) {
+                    self.tenancy.has_twin();
+                }
                 if let Some(hearing) = &mut self.hearing {
                     hearing.echoed |= ours && hearing.stamp == ts;
                 }
@@ -360,6 +372,7 @@ impl Engine {
             self.sync(now);
         }
         self.lease(now);
+        self.twin.pass(now.steady_ms);
         if self.evaluator_due_ms <= now_ms || self.evaluator_due_ms > now_ms + 2_000 {
             self.evaluator_due_ms = self.evaluator.tick(now_ms, &mut self.changes);
         }
@@ -377,7 +390,8 @@ impl Engine {
             self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
             turn.changes = self.kept(tick);
         }
-        self.told.extend(self.telling.take_known());
+        self.telling.pass(self.is_synced(), now.steady_ms);
+        self.told.extend(self.telling.take_done());
         turn.told = std::mem::take(&mut self.told);
         turn.active = self.active;
         turn.next_ms = self.evaluator_due_ms.min(self.dispatcher_due_ms);

@@ -1,5 +1,6 @@
 //! What the engine has to say on the bus.
 
+use hostbus_wire::health::Health;
 use hostbus_wire::{Kind, SiteTopic, encode};
 use tracing::warn;
 
@@ -10,6 +11,17 @@ use crate::outgoing::{Outgoing, Publication};
 use crate::spool::Changes;
 
 impl Engine {
+    /// Says how we are doing.
+    pub fn say_health(&mut self, health: &Health) {
+        self.twin.said(health.ts);
+        let system = SiteTopic::System {
+            component: "notifier".into(),
+            instance: self.place.instance.as_str().into(),
+        };
+        let topic = system.text(&self.place.root, &self.place.site);
+        self.push(Kind::System, topic, health);
+    }
+
     pub(super) fn publish_changes(&mut self) {
         if !self.active {
             // What was decided stands in the evaluator, for the moment we take over.

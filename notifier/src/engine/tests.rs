@@ -27,6 +27,8 @@ struct Site {
     notices: Vec<Notice>,
     forgotten: Vec<Outcome>,
     seq: u64,
+    /// The bus takes no marks of what was told.
+    refuses_marks: bool,
 }
 
 impl Site {
@@ -41,6 +43,7 @@ impl Site {
             notices: Vec::new(),
             forgotten: Vec::new(),
             seq: 0,
+            refuses_marks: false,
         }
     }
 
@@ -133,6 +136,9 @@ impl Site {
         self.forgotten.extend(turn.told.iter().cloned());
         if self.engine.connected {
             while let Some(publication) = self.engine.outgoing().pop() {
+                if self.refuses_marks && publication.kind == Kind::Told {
+                    continue;
+                }
                 self.said.retain(|said| said.topic != publication.topic);
                 self.hear(&publication.topic, publication.payload.clone(), false);
                 self.said.push(publication);
@@ -384,4 +390,65 @@ fn an_answer_that_comes_late_does_not_stand_in_the_place_of_what_is_meant() {
         let expected = (!meant.is_empty()).then(|| decode_open(meant.as_bytes()).unwrap());
         assert_eq!(stands, expected, "{meant:?}");
     }
+}
+
+#[test]
+fn a_bus_that_refuses_our_marks_is_named_in_the_health() {
+    let mut site = Site::new();
+    site.connect();
+    site.steps(20);
+    site.sample(90.0);
+    site.steps(2);
+    site.refuses_marks = true;
+    let outcome = site.outcome();
+    site.engine.outcome(outcome, site.now.unix_ms);
+    site.steps(599);
+    assert!(!site.engine.is_unheard());
+    site.steps(3);
+    assert!(site.engine.is_unheard());
+    // Once it may be heard it is said with the next connection.
+    site.refuses_marks = false;
+    site.engine.disconnected();
+    site.connect();
+    site.steps(10);
+    assert!(!site.engine.is_unheard());
+    assert_eq!(site.forgotten.len(), 1);
+}
+
+#[test]
+fn another_one_of_our_name_is_noticed_by_its_claim_and_by_its_health() {
+    let health = |ts| Health {
+        state: HealthState::Ok,
+        ..crate::health::stopped(ts)
+    };
+    let ours = "hostbus/v1/home/_system/notifier/main";
+    let mut site = Site::new();
+    site.connect();
+    site.steps(20);
+    for round in 0..10 {
+        // What we say ourselves comes back.
+        site.engine.say_health(&health(round));
+        site.steps(100);
+    }
+    assert!(!site.engine.has_twin());
+    for ts in [1_001, 1_002] {
+        assert!(site.engine.is_active() && !site.engine.has_twin());
+        site.hear(ours, encode(&health(ts)).unwrap(), false);
+        site.steps(100);
+    }
+    assert!(site.engine.has_twin() && site.engine.is_active());
+    site.steps(600);
+    assert!(!site.engine.has_twin(), "it is gone");
+    // One that takes the lease: it is not fought for.
+    let lease = hostbus_wire::lease::Lease {
+        holder: "main/other".to_owned(),
+        term: 7,
+        at: 1,
+        released: false,
+    };
+    let topic = "hostbus/v1/home/_lease/notifier";
+    site.hear(topic, encode(&lease).unwrap(), false);
+    site.steps(80);
+    assert!(site.engine.has_twin() && !site.engine.is_active());
+    assert_eq!(site.engine.holder(), Some("main/other"));
 }
