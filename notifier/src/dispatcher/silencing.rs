@@ -154,6 +154,7 @@ impl Dispatcher {
     }
 
     pub(super) fn put_silence(&mut self, id: &SilenceId, held: Option<Held>, now_ms: u64) {
+        self.answers.again.remove(id);
         let old = self.silences.remove(id).map(|mut old| {
             let deadline = Deadline::Silence(id.clone());
             self.agenda.wake(&mut old.wake_ms, None, deadline);

@@ -369,7 +369,8 @@ fn a_silence_is_answered_once_and_by_who_is_active() {
 #[test]
 fn an_answer_that_comes_late_does_not_stand_in_the_place_of_what_is_meant() {
     let other = r#"{"nodes": ["web1"], "until": 1763640000000}"#;
-    for meant in ["", other, r#"{"seconds": 60}"#] {
+    let seconds = r#"{"seconds": 60}"#;
+    for (meant, taken_away) in [("", false), (other, false), (other, true), (seconds, false)] {
         let mut site = Site::new();
         site.connect();
         site.steps(20);
@@ -382,13 +383,18 @@ fn an_answer_that_comes_late_does_not_stand_in_the_place_of_what_is_meant() {
         site.put(Kind::Silence, SILENCE, meant);
         let answer = String::from_utf8(answer.payload).unwrap();
         site.put(Kind::Silence, SILENCE, &answer);
+        if taken_away {
+            // What is put back is taken away before that.
+            site.put(Kind::Silence, SILENCE, "");
+        }
         site.steps(3);
         let stands = site.silence().map(|silence| Silence {
             until: silence.until.filter(|_| silence.seconds.is_none()),
             ..silence
         });
-        let expected = (!meant.is_empty()).then(|| decode_open(meant.as_bytes()).unwrap());
-        assert_eq!(stands, expected, "{meant:?}");
+        let expected =
+            (!meant.is_empty() && !taken_away).then(|| decode_open(meant.as_bytes()).unwrap());
+        assert_eq!(stands, expected, "{meant:?} {taken_away}");
     }
 }
 
