@@ -45,6 +45,19 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool, footing: &
     if engine.is_full() {
         wrong.push("there are more alerts, silences or acknowledgements than are taken".to_owned());
     }
+    if engine.has_twin() {
+        wrong.push(format!(
+            "another notifier of this site is called {} too: give one of them another notifier.instance",
+            engine.instance()
+        ));
+    }
+    if engine.is_unheard() {
+        wrong.push(
+            "what people were told does not come back from the bus, another notifier would tell it again: \
+             let this login write and read _told/# of its site"
+                .to_owned(),
+        );
+    }
     if let Some(failure) = spool.failure() {
         wrong.push(format!("notices are not kept on disk: {failure}"));
     }
@@ -54,9 +67,13 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool, footing: &
     let on_disk = spool.has_folder() && spool.failure().is_none();
     let figures = engine.figures();
     let counters = engine.counters();
+    let looked_after = engine.looked_after();
     let (pending, firing) = engine.alerts();
     let mut counted = vec![
         ("active", u64::from(engine.is_active())),
+        ("silences", number(looked_after.silences)),
+        ("acknowledgements", number(looked_after.acknowledgements)),
+        ("groups", number(looked_after.groups)),
         ("rules", number(figures.rules)),
         ("nodes", number(figures.nodes)),
         ("alerts_pending", number(pending)),

@@ -259,14 +259,7 @@ impl Task {
             dead_man: failing.and_then(|failing| failing.borrow().clone()),
         };
         let health = health::health(ts, &self.engine, &self.rules, &self.spool, &footing);
-        match encode(&health) {
-            Ok(payload) => {
-                let topic = self.health_topic.clone();
-                let publication = Publication::new(Kind::System, topic, payload);
-                self.engine.outgoing().push(publication);
-            }
-            Err(error) => warn!(%error, "the health could not be written"),
-        }
+        self.engine.say_health(&health);
     }
 
     /// Decides, and lets what was decided go its ways. Returns when to come again at the latest.

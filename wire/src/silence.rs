@@ -40,8 +40,8 @@ pub struct Silence {
     /// recurrence it must be given, or [`seconds`](Self::seconds).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// In the place of `until`: for how long from its arrival, or from `from`, for scripts that would
-    /// have to compute a time.
+    /// For how long from its arrival, or from `from`, for scripts that would have to compute a time. A
+    /// notifier adds the [`until`](Self::until) that follows; of both the earlier end counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
     /// Only within this window of each week.
