@@ -12,6 +12,7 @@
 //! ```
 
 mod hearing;
+mod past;
 mod report;
 mod standing;
 mod telling;
