@@ -48,6 +48,7 @@ mod server;
 mod soak;
 mod store;
 mod system;
+mod windows;
 
 use std::process::ExitCode;
 
