@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::figures::{self, figure};
 use crate::load::{self, Variants};
 use crate::parts;
+use crate::windows;
 
 /// Rules of the measurement.
 const RULES: usize = 100;
@@ -81,6 +82,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             ("nodes remembered, of 30 instances", "/memory/nodes", 0),
             ("resident bytes for them", "/memory/bytes", 0),
             ("resident bytes a node", "/memory/bytes_per_node", 0),
+            ("bytes of what is kept of them", "/memory/kept/bytes", 0),
+            (
+                "seconds to write that, in slices",
+                "/memory/kept/seconds",
+                3,
+            ),
+            (
+                "milliseconds of the longest slice",
+                "/memory/kept/longest_milliseconds",
+                3,
+            ),
+            (
+                "seconds to take it back with the first samples",
+                "/memory/kept/taken_seconds",
+                3,
+            ),
             ("seconds to take other rules", "/memory/revision_seconds", 3),
         ],
         args.json,
@@ -324,11 +341,13 @@ fn memory(nodes: u32, rounds: u64) -> anyhow::Result<serde_json::Value> {
         changes.clear();
     }
     let bytes = parts::resident_bytes(std::process::id())?.saturating_sub(before);
+    let now_ms = BEGIN_MS + rounds * INTERVAL_MS;
+    let kept = windows::measure(&evaluator, rules()?, &paths, &sample, now_ms)?;
     let begin = Instant::now();
     evaluator.set_rules(rules()?, BEGIN_MS + rounds * INTERVAL_MS, &mut changes);
     let revision_seconds = begin.elapsed().as_secs_f64();
     black_box(&evaluator);
     Ok(
-        json!({"nodes": nodes, "bytes": bytes, "samples_a_node": rounds, "revision_seconds": revision_seconds}),
+        json!({"nodes": nodes, "bytes": bytes, "samples_a_node": rounds, "revision_seconds": revision_seconds, "kept": kept}),
     )
 }

@@ -49,6 +49,7 @@ mod server;
 mod soak;
 mod store;
 mod system;
+mod windows;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,7 @@
 //! | [`dispatcher`] | from alerts to notices |
 //! | [`notice`] | what a channel is to tell people |
 //! | [`spool`] | what must survive the notifier's death |
+//! | [`windows`] | what the evaluator remembers, on disk |
 //! | [`delivery`] | from the spool to people |
 //! | [`ways`] | the channels of the settings, opened |
 //! | [`channels`] | the ways to people |
@@ -54,6 +55,7 @@ pub mod run;
 pub mod spool;
 pub mod template;
 pub mod ways;
+pub mod windows;
 
 pub use config::Config;
 pub use error::Error;

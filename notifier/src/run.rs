@@ -29,6 +29,7 @@ use crate::outgoing::Publication;
 use crate::rules::Rules;
 use crate::spool::Spool;
 use crate::ways;
+use crate::windows::Windows;
 
 const HEALTH_EVERY: Duration = Duration::from_secs(10);
 /// How often the files of rules are looked at.
@@ -107,6 +108,8 @@ pub async fn start(
     };
     let connection = Connection::open(&bus, options)?;
 
+    let folder = config.spool.folder();
+    let (windows, kept) = Windows::open(folder.as_deref(), &instance, now_ms).await;
     let rules = Rules::new(config.default_rules, &config.rules);
     let place = Place {
         root: bus.root,
@@ -117,6 +120,9 @@ pub async fn start(
     let evaluator = Evaluator::new(Bounds::default());
     let mut engine = Engine::new(place, &run, evaluator, dispatcher, config.groups());
     engine.set_rules(rules.in_force(), now_ms);
+    if let Some(kept) = kept {
+        engine.take_back(kept);
+    }
     let (gate, active) = watch::channel(false);
     let patience = config.delivery.patience();
     let delivery = Delivery::start(channels, &spool, &active, patience, clock::unix_ms, &token);
@@ -138,6 +144,7 @@ pub async fn start(
         engine,
         rules,
         spool,
+        windows,
         delivery,
         gate,
         well,
@@ -160,6 +167,7 @@ struct Task {
     engine: Engine,
     rules: Rules,
     spool: Spool,
+    windows: Windows,
     delivery: Delivery,
     gate: watch::Sender<bool>,
     /// Whether the dead man's switch may be told that all is well.
@@ -293,8 +301,9 @@ impl Task {
             .send_if_modified(set(active && self.engine.is_synced()));
         self.ask();
         self.hand_over();
+        let soon = self.windows.turn(self.engine.evaluator(), now);
         let wait = Duration::from_millis(next_ms.saturating_sub(now.unix_ms));
-        Instant::now() + wait.min(TURN_EVERY)
+        Instant::now() + wait.min(soon.unwrap_or(TURN_EVERY))
     }
 
     /// Asks for the retained copy of our own health, where the engine waits for it.
@@ -362,6 +371,7 @@ impl Task {
             let said = self.sender.publish(topic, qos, retain, payload);
             let _ = timeout(Duration::from_millis(500), said).await;
         }
+        self.windows.close(self.engine.evaluator(), now_ms).await;
         self.spool.close().await;
         self.connection.close().await;
         Ok(())

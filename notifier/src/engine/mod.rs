@@ -12,6 +12,7 @@
 //! ```
 
 mod hearing;
+mod past;
 mod publishing;
 mod report;
 mod standing;

@@ -7,6 +7,8 @@
 //! host's present whatever they say: its clock was set, or it began its order anew. What an outbox sends
 //! after an outage has no such rhythm: it comes faster than it was taken.
 
+mod kept;
+
 use hostbus_wire::sample::Head;
 
 /// A first sample within this of our clock is live; one that is further behind must show its rhythm.

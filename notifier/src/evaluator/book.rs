@@ -69,7 +69,7 @@ pub(super) struct Book {
 }
 
 /// The sections, in the order of the contract; a section's number is its place.
-fn sections() -> Vec<&'static str> {
+pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<&'static str> = all_fields().into_iter().map(|(name, _)| name).collect();
     sections.dedup();
     sections

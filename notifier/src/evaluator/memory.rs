@@ -5,8 +5,14 @@
 //! `window_ms`, and the current one.
 //!
 //! A fold says nothing until it has seen enough: an aggregate and a rate the whole of their window, a
-//! forecast half of it. A restarted notifier therefore neither raises nor resolves by a window's first
-//! samples. A hole longer than the window begins it anew.
+//! forecast half of it, so that nothing is raised or resolved by a window's first samples. A hole longer
+//! than the window begins it anew, be it the node's or that of a notifier that was stopped.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `kept` | a memory as bytes, and back |
+
+mod kept;
 
 use std::collections::VecDeque;
 
@@ -108,18 +114,26 @@ impl Memory {
         }
     }
 
-    /// An alert of an earlier run says that the value changed at `at_ms`, not what it was.
+    /// An alert of an earlier run says that the value changed at `at_ms`, not what it was. What is known
+    /// may be a later change.
     pub(super) fn restore_change(&mut self, at_ms: u64) {
         *self = match *self {
-            Self::Change { last, .. } => Self::Change {
+            Self::Change { last, changed_ms } => Self::Change {
                 last,
-                changed_ms: at_ms,
+                changed_ms: changed_ms.max(at_ms),
             },
             _ => Self::Change {
                 last: f64::NAN,
                 changed_ms: at_ms,
             },
         };
+    }
+
+    /// The value that was known is not the last one.
+    pub(super) fn forget_value(&mut self) {
+        if let Self::Change { last, .. } = self {
+            *last = f64::NAN;
+        }
     }
 
     /// When a value was heard last, for a rule that waits for its absence; `None`: it never was.

@@ -5,6 +5,7 @@
 //! | `standing` | one alert's states |
 //! | `arrival` | which samples tell how a host is now |
 //! | `presence` | whether a node is there |
+//! | [`kept`](Kept) | what a restart needs and the bus does not know |
 //! | `memory` | a value's past, and what a fold makes of it |
 //! | `book` | which rules hold for which instance |
 //! | `node` | what is remembered of a node |
@@ -29,11 +30,13 @@
 //!   restart needs change, and at most once a minute when its value has moved by a tenth.
 //! - A resolved alert stands for [`RESOLVED_MS`], then it is removed.
 //! - All that decides an alert's future is in the alert itself, so a restart goes on by what stands on the
-//!   bus. Windows are not kept: they say nothing until they are full again.
+//!   bus. Windows are kept by themselves: [`keep`](Evaluator::keep) gives them, and
+//!   [`take_back`](Evaluator::take_back) takes them. Without that they say nothing until they are full again.
 
 mod arrival;
 mod book;
 mod judging;
+mod kept;
 mod memory;
 mod node;
 mod passing;
@@ -60,6 +63,8 @@ use arrival::Arrival;
 use book::{Book, NODE};
 use judging::{Bench, Ledger, Visit};
 use node::Node;
+
+pub use kept::{Kept, Malformed};
 
 /// For how long an instance must be missing from the samples of a live node until its alerts are over.
 pub const GONE_MS: u64 = 15 * 60_000;
@@ -125,6 +130,8 @@ pub struct Evaluator {
     /// From when on silence counts.
     calm_from_ms: u64,
     away: bool,
+    /// What an earlier run remembered, while it may be asked for.
+    kept: Option<Box<Kept>>,
     /// When the last tick was; 0: none yet.
     ticked_ms: u64,
     figures: Figures,
@@ -142,6 +149,7 @@ impl Evaluator {
             closing: BTreeMap::new(),
             calm_from_ms: 0,
             away: true,
+            kept: None,
             ticked_ms: 0,
             figures: Figures::default(),
         }
@@ -237,6 +245,9 @@ impl Evaluator {
 
     /// Nothing more is known of `path`, and its alerts are removed.
     pub fn forget(&mut self, path: &NodePath, out: &mut Vec<Change>) {
+        if let Some(kept) = &mut self.kept {
+            kept.forget(path);
+        }
         let Some(node) = self.nodes.remove(path) else {
             return;
         };
@@ -273,7 +284,11 @@ impl Evaluator {
                 return None;
             }
             let plan = self.book.plan_for(path, NODE, "");
-            let node = Node::new(plan, self.book.plan_ref(plan).memories, now_ms);
+            let mut node = Node::new(plan, self.book.plan_ref(plan).memories, now_ms);
+            if let Some(kept) = &mut self.kept {
+                let new = (path, &mut node);
+                kept.recall(new, &mut self.book, &mut self.figures, now_ms);
+            }
             self.nodes.insert(path.clone(), node);
         }
         let bench = Bench {

@@ -34,6 +34,7 @@ impl Evaluator {
             return latest;
         }
         self.close(now_ms, out);
+        self.settle(now_ms);
         let mut bench = Bench {
             book: &mut self.book,
             calm_from_ms: self.calm_from_ms,

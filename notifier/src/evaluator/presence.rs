@@ -39,6 +39,11 @@ impl Presence {
         })
     }
 
+    /// From one of its samples to the next, as it tells it.
+    pub(super) fn told_interval_ms(&self) -> Option<u32> {
+        self.interval_ms
+    }
+
     pub(super) fn set_interval(&mut self, told: Option<u32>) {
         self.interval_ms = told.or(self.interval_ms);
     }

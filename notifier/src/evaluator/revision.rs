@@ -135,6 +135,7 @@ impl Evaluator {
         };
         let (memory, standing) = (check.memory, Standing::of(alert, &check.terms));
         let memories = self.book.plan_ref(plan).memories;
+        let kept_ms = self.kept.as_ref().and_then(|kept| kept.kept_ms(&key.node));
         let mut nothing = Vec::new();
         let Some((node, _)) = self.at(&key.node, now_ms, &mut nothing) else {
             return false;
@@ -180,11 +181,16 @@ impl Evaluator {
             }
         }
         *due_ms = (*due_ms).min(now_ms);
-        if let (Fold::Changed { .. }, AlertState::Firing | AlertState::Pending) =
-            (fold, alert.state)
+        if let Fold::Changed { .. } = fold
             && let Some(memory) = instance.memories.get_mut(usize::from(memory))
         {
-            memory.restore_change(alert.since);
+            // What was kept before it changed would tell the same change again.
+            if kept_ms.is_some_and(|kept_ms| alert.since > kept_ms) {
+                memory.forget_value();
+            }
+            if alert.state != AlertState::Resolved {
+                memory.restore_change(alert.since);
+            }
         }
         true
     }
@@ -225,6 +231,14 @@ impl Evaluator {
                 *alerts -= before - instance.raised.len();
             }
             node.wake(now_ms);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.resolve(&self.book);
+            if kept.has_new_rules() {
+                for (path, node) in &mut self.nodes {
+                    kept.recall_for_rules(path, node, &self.book);
+                }
+            }
         }
         for (key, (alert, came_ms)) in std::mem::take(&mut self.orphans) {
             if !self.adopt(&key, &alert, now_ms) {

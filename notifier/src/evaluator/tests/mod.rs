@@ -1,5 +1,6 @@
 //! The evaluator from outside: a small site with a bus, rules, and hosts that do what hosts do.
 
+mod kept;
 mod model;
 mod presence;
 mod properties;
@@ -12,7 +13,7 @@ use hostbus_wire::alert::{Alert, AlertKey, AlertSeverity, AlertState};
 use hostbus_wire::sample::{Cpu, Custom, Filesystem, all_fields};
 use hostbus_wire::{NodePath, Sample};
 
-use super::{Change, Evaluator, Options};
+use super::{Change, Evaluator, Kept, Options};
 use crate::globs::Globs;
 use crate::rule::{Fold, Level, Operator, Rule, Source, Watch};
 
@@ -213,7 +214,28 @@ impl Site {
 
     /// The notifier is killed and starts again, with alerts before rules or after.
     pub(super) fn restart(&mut self, alerts_first: bool) {
+        self.restart_with(Kept::default(), alerts_first);
+    }
+
+    /// All that is to be kept, in the slices in which it is.
+    pub(super) fn slices(&self) -> Vec<Vec<u8>> {
+        let mut paths = self.evaluator.remembered().into_iter();
+        std::iter::from_fn(|| self.evaluator.keep(&mut paths, self.now_ms)).collect()
+    }
+
+    /// What was kept in `slices`.
+    pub(super) fn kept(slices: Vec<Vec<u8>>) -> Kept {
+        let mut kept = Kept::default();
+        for slice in slices {
+            kept.add(slice.into()).unwrap();
+        }
+        kept
+    }
+
+    /// The same, where the earlier run left `kept`.
+    pub(super) fn restart_with(&mut self, kept: Kept, alerts_first: bool) {
         self.evaluator = Evaluator::new(Options::default());
+        self.evaluator.take_back(kept);
         self.evaluator.calm(self.now_ms);
         let restore = |evaluator: &mut Evaluator, bus: &BTreeMap<AlertKey, Alert>, now_ms| {
             for (key, alert) in bus {
