@@ -100,7 +100,7 @@ impl Intake {
             }
             Feedback::Broken(path) => {
                 if let Some(node) = self.nodes.get_mut(&path) {
-                    info!(node = %path, "redis holds less than it said, asking for the samples again");
+                    info!(node = %path, "the samples of a node do not continue what redis holds, asking for them again");
                     let accepted = match &node.standing {
                         Standing::Known(order) => order.accepted(),
                         Standing::Unknown | Standing::Recovering(_) => None,
