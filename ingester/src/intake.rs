@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::counters::{Counters, add};
-use crate::describer::{Description, What};
+use crate::describer::{Descriptions, What};
 use crate::ledger::{self, Ledger};
 use crate::node::{Node, Standing, Time, Waiting, is_usable};
 use crate::nodes::Nodes;
@@ -44,7 +44,7 @@ pub struct Intake {
     mistakes: HashSet<(Option<NodePath>, &'static str)>,
     turns: Turns,
     queue: Queue,
-    descriptions: mpsc::Sender<Description>,
+    descriptions: Descriptions,
     events: mpsc::Sender<(Arc<NodePath>, Event)>,
     ledger: Ledger,
     counters: Arc<Counters>,
@@ -57,7 +57,7 @@ impl Intake {
         config: &Config,
         root: &TopicRoot,
         queue: Queue,
-        descriptions: mpsc::Sender<Description>,
+        descriptions: Descriptions,
         events: mpsc::Sender<(Arc<NodePath>, Event)>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -259,13 +259,8 @@ impl Intake {
             add(&self.counters.refused_nodes, 1);
             return;
         };
-        let put = self.queue.room(bytes).is_some_and(|room| {
-            let node = Arc::clone(&node.path);
-            self.descriptions
-                .try_send(Description { node, what, room })
-                .is_ok()
-        });
-        if !put {
+        let descriptions = &self.descriptions;
+        if !descriptions.put(&node.path, &node.descriptions, what, bytes) {
             add(&self.counters.descriptions_dropped, 1);
         }
     }

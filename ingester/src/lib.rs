@@ -109,7 +109,7 @@ pub async fn start(
     let sender = connection.sender();
 
     let (queue, works) = queue::queue(config.queue_bytes, config.writers);
-    let (descriptions, descriptions_in) = mpsc::channel(queue::ITEMS);
+    let (descriptions, descriptions_in) = describer::descriptions(config.queue_bytes / 2);
     let (feedback, feedback_in) = mpsc::channel(FEEDBACK);
     let (events, events_in) = mpsc::channel(announcer::EVENTS);
     let parts = Parts {

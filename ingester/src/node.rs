@@ -7,6 +7,7 @@ use hostbus_store::Mark;
 use hostbus_wire::sample::Place;
 use hostbus_wire::{NodePath, Sample};
 
+use crate::describer::NodeRoom;
 use crate::order::Order;
 use crate::queue::Room;
 
@@ -31,6 +32,8 @@ pub struct Node {
     pub missed: Option<Mark>,
     /// It was told that it has too many series, or instances in one.
     pub told_excess: bool,
+    /// Room for what is told of it besides samples.
+    pub descriptions: NodeRoom,
     /// When something last came of it.
     pub heard_at: Instant,
     asked_at: Option<Instant>,
@@ -83,6 +86,7 @@ impl Node {
             standing: Standing::Unknown,
             missed: None,
             told_excess: false,
+            descriptions: NodeRoom::default(),
             heard_at: now,
             asked_at: None,
             answered_at: None,

@@ -1,4 +1,5 @@
-//! A thousand publishers that catch up after an outage, against the real intake and a slow writer.
+//! The real intake: a thousand publishers that catch up after an outage from a slow writer, and one node
+//! that talks without end.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use hostbus_wire::encode;
 use hostbus_wire::topic::NodeTopic;
 
 use super::*;
-use crate::queue;
+use crate::{describer, queue};
 
 const NODES: usize = 1_000;
 const BACKLOG: u64 = 40;
@@ -58,7 +59,7 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
     let root = TopicRoot::default();
     let (queue, mut ends) = queue::queue(QUEUE_BYTES, 1);
     let works = &mut ends[0];
-    let (descriptions, _descriptions) = mpsc::channel(1);
+    let (descriptions, _descriptions) = describer::descriptions(1);
     let (events, _events) = mpsc::channel(1);
     let counters = Arc::new(Counters::default());
     let mut intake = Intake::new(
@@ -140,4 +141,35 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
         taken * 10 >= sent * 8,
         "{sent} were sent for {taken} that were taken, {refused} refused"
     );
+}
+
+#[test]
+fn a_flood_of_events_leaves_the_room_of_samples_alone() {
+    const ROOM: usize = 1024 * 1024;
+    let root = TopicRoot::default();
+    let (queue, mut ends) = queue::queue(ROOM, 1);
+    let (descriptions, _nobody_writes_them) = describer::descriptions(ROOM);
+    let (events, _events) = mpsc::channel(1);
+    let counters = Arc::new(Counters::default());
+    let told = Arc::clone(&counters);
+    let config = Config::default();
+    let mut intake = Intake::new(&config, &root, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let message = |topic: NodeTopic, payload: Vec<u8>| {
+        BusEvent::Message(Message {
+            topic: topic.text(&root, &path),
+            payload: payload.into(),
+            retained: false,
+        })
+    };
+    let flood = clock_ahead(0, 0);
+    for _ in 0..5_000 {
+        intake.event(message(NodeTopic::Events, encode(&flood).unwrap()));
+    }
+    let sample = Sample::default();
+    intake.event(message(NodeTopic::Metrics, encode(&sample).unwrap()));
+    assert!(matches!(ends[0].try_recv(), Ok(Work::Write(..))));
+    let counted = told.all();
+    assert_eq!(counted["refused_queue_full"], 0);
+    assert!(counted["descriptions_dropped"] > 0);
 }
