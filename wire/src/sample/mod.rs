@@ -158,7 +158,7 @@ impl Sample {
             (Some(_), Some(seq), Some(first)) if 1 <= first && first <= seq => {}
             _ => return Err(SampleError::Place),
         }
-        let points = self.points();
+        let points = self.weight();
         if points > MAX_POINTS {
             return Err(SampleError::Points { points });
         }
@@ -268,6 +268,21 @@ impl Sample {
         let mut points = 0;
         self.for_each_series(|series| points += series.points());
         points
+    }
+
+    /// What counts against [`MAX_POINTS`]: its numbers, and each instance that has none.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let mut weight = 0;
+        self.for_each_series(|series| {
+            weight += if series.has_instances() {
+                series.width()
+            } else {
+                let least = usize::from(series.instance().is_some());
+                series.points().max(least)
+            };
+        });
+        weight
     }
 
     /// Visits each series that this sample has a row for.
