@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hostbus_client::{Event as BusEvent, Message};
 use hostbus_daemon::clock;
-use hostbus_store::{Entry, Mark, Step};
+use hostbus_store::{Entry, Kept, Mark, Step};
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::{NodePath, Sample, Scalar, TopicRoot};
 use tokio::sync::mpsc;
@@ -47,15 +47,18 @@ pub struct Intake {
     descriptions: Descriptions,
     events: mpsc::Sender<(Arc<NodePath>, Event)>,
     ledger: Ledger,
+    /// How long rows are kept as they come.
+    raw: Kept,
     counters: Arc<Counters>,
 }
 
 impl Intake {
-    /// An intake that puts samples into `queue`.
+    /// An intake that puts samples into `queue`, whose rows are kept as `raw` says.
     #[must_use]
     pub fn new(
         config: &Config,
         root: &TopicRoot,
+        raw: Kept,
         queue: Queue,
         descriptions: Descriptions,
         events: mpsc::Sender<(Arc<NodePath>, Event)>,
@@ -70,6 +73,7 @@ impl Intake {
             descriptions,
             events,
             ledger: Ledger::default(),
+            raw,
             counters,
         }
     }
@@ -198,6 +202,15 @@ impl Intake {
             let event = clock_ahead(now_ms, ahead_ms);
             warn!(node = %node.path, ahead_ms, "the clock of a node is ahead");
             tell(&self.events, node, event);
+        }
+        // A retained one was stored when it was new.
+        let kept_ms = self.raw.seconds.saturating_mul(1000);
+        let age_ms = now_ms.saturating_sub(time.at_ms);
+        let too_old = age_ms > kept_ms && !retained;
+        add(&self.counters.too_old, u64::from(too_old));
+        if node.too_old.begins(too_old, now_ms) {
+            warn!(node = %node.path, age_ms, "the samples of a node are older than redis.retention.raw");
+            tell(&self.events, node, samples_too_old(now_ms, age_ms));
         }
         let Some(room) = self.queue.room(bytes) else {
             if let Some(place) = sample.place() {
@@ -440,6 +453,19 @@ fn clock_ahead(now_ms: u64, ahead_ms: u64) -> Event {
             ahead_ms / 1000
         ),
         details: [("ahead_ms".to_owned(), Scalar::Integer(ahead_ms))].into(),
+    }
+}
+
+fn samples_too_old(now_ms: u64, age_ms: u64) -> Event {
+    Event {
+        ts: now_ms,
+        kind: "samples-too-old".to_owned(),
+        severity: Severity::Warning,
+        message: format!(
+            "samples are {} h old, older than rows are kept: is the clock right, and `ts` in milliseconds?",
+            age_ms / 3_600_000
+        ),
+        details: [("age_ms".to_owned(), Scalar::Integer(age_ms))].into(),
     }
 }
 

@@ -116,6 +116,7 @@ pub async fn start(
         intake: Intake::new(
             &config,
             &bus.root,
+            store.retention.raw,
             queue,
             descriptions,
             events,

@@ -14,6 +14,8 @@ use crate::queue::Room;
 /// How far ahead of ours a sample's clock may be. Stored under its own time it would block its
 /// series until then.
 const AHEAD_MS: u64 = 60_000;
+/// The same trouble is told no more often than this.
+const TELL_EVERY_MS: u64 = 3_600_000;
 /// A gap is asked for again when nothing has come of it for so long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Duplicates are answered no more often than this.
@@ -32,6 +34,8 @@ pub struct Node {
     pub missed: Option<Mark>,
     /// It was told that it has too many series, or instances in one.
     pub told_excess: bool,
+    /// Its samples are older than what is kept.
+    pub too_old: Trouble,
     /// Room for what is told of it besides samples.
     pub descriptions: NodeRoom,
     /// When something last came of it.
@@ -40,6 +44,28 @@ pub struct Node {
     answered_at: Option<Instant>,
     newest_own_ms: u64,
     ahead: bool,
+}
+
+/// Something that is wrong with a node for a while, and is told when it begins; of one that comes and
+/// goes that is at most once an hour.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    lasts: bool,
+    told_ms: Option<u64>,
+}
+
+impl Trouble {
+    /// Notes whether it lasts. Tells whether it is to be told.
+    pub fn begins(&mut self, lasts: bool, now_ms: u64) -> bool {
+        let begins = lasts && !self.lasts;
+        self.lasts = lasts;
+        let lately = |told_ms: u64| now_ms.abs_diff(told_ms) < TELL_EVERY_MS;
+        let tell = begins && !self.told_ms.is_some_and(lately);
+        if tell {
+            self.told_ms = Some(now_ms);
+        }
+        tell
+    }
 }
 
 /// How much is known of a node's order.
@@ -86,6 +112,7 @@ impl Node {
             standing: Standing::Unknown,
             missed: None,
             told_excess: false,
+            too_old: Trouble::default(),
             descriptions: NodeRoom::default(),
             heard_at: now,
             asked_at: None,
@@ -225,6 +252,23 @@ mod tests {
         check(Some(NOW + 90_000), NOW + 3, true, None);
         check(Some(NOW), NOW, false, None);
         check(Some(u64::MAX), NOW + 4, true, Some(u64::MAX - NOW));
+    }
+
+    #[test]
+    fn a_trouble_is_told_when_it_begins_and_once_an_hour_at_most() {
+        let mut trouble = Trouble::default();
+        let mut check = |minute: u64, lasts: bool, told: bool| {
+            let now_ms = NOW + minute * 60_000;
+            assert_eq!(trouble.begins(lasts, now_ms), told, "{minute}");
+        };
+        check(0, false, false);
+        check(1, true, true);
+        check(2, true, false);
+        check(3, false, false);
+        check(4, true, false);
+        check(5, false, false);
+        check(61, true, true);
+        check(200, true, false);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hostbus_store::Retention;
 use hostbus_wire::encode;
 use hostbus_wire::topic::NodeTopic;
 
@@ -65,6 +66,7 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
     let mut intake = Intake::new(
         &config,
         &root,
+        Retention::default().raw,
         queue,
         descriptions,
         events,
@@ -152,8 +154,8 @@ fn a_flood_of_events_leaves_the_room_of_samples_alone() {
     let (events, _events) = mpsc::channel(1);
     let counters = Arc::new(Counters::default());
     let told = Arc::clone(&counters);
-    let config = Config::default();
-    let mut intake = Intake::new(&config, &root, queue, descriptions, events, counters);
+    let (config, raw) = (Config::default(), Retention::default().raw);
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
     let path: NodePath = "home.a".parse().unwrap();
     let message = |topic: NodeTopic, payload: Vec<u8>| {
         BusEvent::Message(Message {
@@ -172,4 +174,44 @@ fn a_flood_of_events_leaves_the_room_of_samples_alone() {
     let counted = told.all();
     assert_eq!(counted["refused_queue_full"], 0);
     assert!(counted["descriptions_dropped"] > 0);
+}
+
+#[test]
+fn samples_older_than_rows_are_kept_are_told_and_counted() {
+    let root = TopicRoot::default();
+    let (queue, _ends) = queue::queue(1024 * 1024, 1);
+    let (descriptions, _descriptions) = describer::descriptions(1);
+    let (events, mut told) = mpsc::channel(9);
+    let counters = Arc::new(Counters::default());
+    let counted = Arc::clone(&counters);
+    let config = Config::default();
+    let raw = Kept {
+        seconds: 24 * 3_600,
+        stream_seconds: None,
+    };
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let now_ms = clock::unix_ms();
+    let hour_ms = 3_600_000;
+    let mut check = |ts: Option<u64>, retained: bool, count: u64| {
+        let sample = Sample {
+            ts,
+            ..Sample::default()
+        };
+        intake.event(BusEvent::Message(Message {
+            topic: NodeTopic::Metrics.text(&root, &path),
+            payload: encode(&sample).unwrap().into(),
+            retained,
+        }));
+        assert_eq!(counted.all()["too_old"], count, "{ts:?} {retained}");
+    };
+    check(None, false, 0);
+    check(Some(now_ms - 23 * hour_ms), false, 0);
+    check(Some(now_ms - 25 * hour_ms), true, 0);
+    check(Some(now_ms - 25 * hour_ms), false, 1);
+    // In seconds.
+    check(Some(now_ms / 1000), false, 2);
+    let (node, event) = told.try_recv().unwrap();
+    assert_eq!((&*node, event.kind.as_str()), (&path, "samples-too-old"));
+    assert!(told.try_recv().is_err());
 }
