@@ -94,7 +94,7 @@ pub enum What {
     Status(Status),
     /// Something that happened.
     Event(Event),
-    /// What became of an alert, and whether it was retained.
+    /// What became of an alert, and whether it was heard again with the time of its arrival alone.
     Transition(Box<Transition>, bool),
 }
 
@@ -139,8 +139,8 @@ impl DescriberTask {
         while self.descriptions.recv_many(&mut batch, BATCH).await > 0 {
             self.write(&batch).await;
             for Description { what, .. } in batch.drain(..) {
-                if let What::Transition(entry, again) = what {
-                    self.log(&entry, again).await;
+                if let What::Transition(entry, undated) = what {
+                    self.log(&entry, undated).await;
                 }
             }
             sleep(GATHER).await;
@@ -167,10 +167,10 @@ impl DescriberTask {
     }
 
     /// Writes a transition, as the others are written.
-    async fn log(&mut self, entry: &Transition, again: bool) {
+    async fn log(&mut self, entry: &Transition, undated: bool) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            match self.log.append(entry, again).await {
+            match self.log.append(entry, undated).await {
                 Ok(_) => return,
                 Err(error) if self.may_retry(&error) => sleep(backoff.next_wait()).await,
                 Err(error) => return self.give_up(&error, 1),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hostbus_client::{Event as BusEvent, Message};
 use hostbus_daemon::clock;
-use hostbus_store::{Entry, Kept, Mark, Step};
+use hostbus_store::{Entry, Kept, Mark, Step, Transition};
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::{NodePath, Sample, Scalar, TopicRoot};
 use tokio::sync::mpsc;
@@ -148,11 +148,8 @@ impl Intake {
                     .ledger
                     .acknowledged(&fingerprint, said.as_ref(), now_ms);
                 if let Some((path, entry)) = entry {
-                    self.describe(
-                        path,
-                        What::Transition(Box::new(entry), message.retained),
-                        bytes,
-                    );
+                    let what = transition(entry, message.retained, now_ms);
+                    self.describe(path, what, bytes);
                 }
             }
             Err(mistake) => self.mistake(mistake, &message.topic),
@@ -166,11 +163,11 @@ impl Intake {
             Said::Event(event) => What::Event(event),
             Said::Status(status) => What::Status(status),
             Said::Alert(key, alert) => match self.ledger.alert(&key, alert.as_deref(), now_ms) {
-                Some(entry) => What::Transition(Box::new(entry), retained),
+                Some(entry) => transition(entry, retained, now_ms),
                 None => return,
             },
             Said::Told(channel, told) => {
-                What::Transition(Box::new(ledger::told(&channel, &told)), retained)
+                transition(ledger::told(&channel, &told), retained, now_ms)
             }
             Said::Nothing => return,
         };
@@ -322,6 +319,13 @@ impl Intake {
         };
         tell(&self.events, node, event);
     }
+}
+
+/// What is logged of an alert. One that stood retained and has the time of its arrival has no other: at
+/// the next connection it comes with a later one.
+fn transition(entry: Transition, retained: bool, now_ms: u64) -> What {
+    let undated = retained && entry.ts == now_ms;
+    What::Transition(Box::new(entry), undated)
 }
 
 /// How the queue hears that a node is forgotten. Without a place there it is kept.

@@ -215,3 +215,42 @@ fn samples_older_than_rows_are_kept_are_told_and_counted() {
     assert_eq!((&*node, event.kind.as_str()), (&path, "samples-too-old"));
     assert!(told.try_recv().is_err());
 }
+
+#[test]
+fn a_retained_alert_is_the_same_again_only_where_its_author_gave_no_time() {
+    let root = TopicRoot::default();
+    let (queue, _ends) = queue::queue(1024 * 1024, 1);
+    let (descriptions, mut described) = describer::descriptions(1024 * 1024);
+    let (events, _events) = mpsc::channel(1);
+    let counters = Arc::new(Counters::default());
+    let (config, raw) = (Config::default(), Retention::default().raw);
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let mut check = |payload: &str, retained: bool, expected: bool| {
+        let topic = NodeTopic::Alert {
+            rule: "disk-full".into(),
+            instance: None,
+        };
+        intake.event(BusEvent::Message(Message {
+            topic: topic.text(&root, &path),
+            payload: payload.as_bytes().to_vec().into(),
+            retained,
+        }));
+        match described.try_recv().unwrap().what {
+            What::Transition(_, undated) => assert_eq!(undated, expected, "{payload} {retained}"),
+            what => panic!("{what:?}"),
+        }
+    };
+    check(
+        "{\"state\": \"firing\", \"since\": 1763630000123}",
+        true,
+        false,
+    );
+    check(
+        "{\"state\": \"firing\", \"since\": 1763640000123}",
+        true,
+        false,
+    );
+    check("{\"state\": \"firing\"}", true, true);
+    check("{\"state\": \"firing\"}", false, false);
+}
