@@ -10,7 +10,7 @@ use hostbus_notifier::evaluator::{Change, Evaluator, Options};
 use hostbus_notifier::globs::Globs;
 use hostbus_notifier::rule::{Aggregate, Fold, Level, Operator, Rule, Source, Watch};
 use hostbus_wire::alert::AlertSeverity;
-use hostbus_wire::sample::{Disk, Filesystem, Network, Sensor, all_fields};
+use hostbus_wire::sample::{Disk, Filesystem, Network, Rows, Sensor, all_fields};
 use hostbus_wire::{Name, NodePath, Sample};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -214,6 +214,7 @@ fn speed(nodes: u32, rounds: u64) -> anyhow::Result<serde_json::Value> {
     let mut changes: Vec<Change> = Vec::new();
     let (mut with_decode, mut judged) = (0.0, 0.0);
     let mut told = 0;
+    let mut sample = Rows::default();
     for decode in [true, false] {
         let mut evaluator = evaluator()?;
         let mut spent = 0.0;
@@ -228,19 +229,19 @@ fn speed(nodes: u32, rounds: u64) -> anyhow::Result<serde_json::Value> {
                     payload
                 })
                 .collect();
-            let samples: Vec<Sample> = if decode {
+            let samples: Vec<Rows> = if decode {
                 Vec::new()
             } else {
                 payloads
                     .iter()
-                    .map(|payload| Sample::decode(payload))
-                    .collect::<Result<_, _>>()?
+                    .map(|payload| Ok(Rows::from(&Sample::decode(payload)?)))
+                    .collect::<anyhow::Result<_>>()?
             };
             changes.clear();
             let begin = cpu_seconds()?;
             if decode {
                 for (path, payload) in paths.iter().zip(&payloads) {
-                    let sample = Sample::decode(payload)?;
+                    sample.read(payload)?;
                     evaluator.sample(path, &sample, false, now_ms, &mut changes);
                 }
             } else {
@@ -315,8 +316,9 @@ fn memory(nodes: u32, rounds: u64) -> anyhow::Result<serde_json::Value> {
         let now_ms = BEGIN_MS + seq * INTERVAL_MS;
         (sample.ts, sample.interval_ms) = (Some(now_ms), Some(10_000));
         (sample.boot, sample.seq, sample.first) = (Some(1), Some(seq), Some(1));
+        let rows = Rows::from(&sample);
         for path in &paths {
-            evaluator.sample(path, &sample, false, now_ms, &mut changes);
+            evaluator.sample(path, &rows, false, now_ms, &mut changes);
         }
         evaluator.tick(now_ms, &mut changes);
         changes.clear();

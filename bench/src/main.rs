@@ -37,6 +37,7 @@ mod load;
 mod meter;
 mod node;
 mod paced;
+mod packet;
 mod parts;
 mod past;
 mod peer;

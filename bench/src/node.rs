@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use bytes::{Buf, BytesMut};
+use anyhow::ensure;
+use bytes::BytesMut;
 use hostbus_wire::committed::Committed;
-use hostbus_wire::{NodePath, NodeTopic, TopicRoot, decode};
+use hostbus_wire::{NodePath, NodeTopic, TopicRoot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::load::Variants;
+use crate::packet::{self, publish};
 
 /// What all nodes count together.
 #[derive(Debug, Default)]
@@ -58,16 +59,18 @@ pub(crate) async fn run(plan: Arc<Plan>, path: NodePath) -> anyhow::Result<u64> 
     let mut stream = TcpStream::connect(&plan.address).await?;
     stream.set_nodelay(true)?;
     let mut input = BytesMut::with_capacity(4096);
-    stream.write_all(&connect(&path.to_string())).await?;
-    let ack = packet(&mut stream, &mut input).await?;
+    stream
+        .write_all(&packet::connect(&path.to_string()))
+        .await?;
+    let ack = packet::next(&mut stream, &mut input).await?;
     ensure!(
         ack.first() == Some(&0x20) && ack.get(3) == Some(&0),
         "the broker refused {path}"
     );
     stream
-        .write_all(&subscribe(&NodeTopic::Committed.text(&root, &path)))
+        .write_all(&packet::subscribe(&NodeTopic::Committed.text(&root, &path)))
         .await?;
-    let ack = packet(&mut stream, &mut input).await?;
+    let ack = packet::next(&mut stream, &mut input).await?;
     ensure!(
         ack.first() == Some(&0x90),
         "no answer to the subscription of {path}"
@@ -108,9 +111,9 @@ pub(crate) async fn run(plan: Arc<Plan>, path: NodePath) -> anyhow::Result<u64> 
             Err(_) if node.is_stalled() => node.rewind(&plan),
             Err(_) => {}
         }
-        while let Some(packet) = split(&mut input)? {
-            if packet[0] >> 4 == 3 {
-                node.take(&plan, &mark(&packet)?);
+        while let Some(arrived) = packet::split(&mut input)? {
+            if arrived[0] >> 4 == 3 {
+                node.take(&plan, &packet::mark(&arrived)?);
             }
         }
     }
@@ -175,96 +178,4 @@ impl Node {
         self.rewound = Instant::now();
         plan.counts.rewinds.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
-    out.extend(text.as_bytes());
-}
-
-fn frame(out: &mut Vec<u8>, first: u8, length: usize) {
-    out.push(first);
-    let mut left = length;
-    loop {
-        let low = u8::try_from(left % 128).unwrap_or_default();
-        left /= 128;
-        out.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            return;
-        }
-    }
-}
-
-pub(crate) fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    text(&mut body, "MQTT");
-    // Version 4, a clean session, no keep alive.
-    body.extend([4, 2, 0, 0]);
-    text(&mut body, client_id);
-    let mut out = Vec::new();
-    frame(&mut out, 0x10, body.len());
-    out.extend(body);
-    out
-}
-
-pub(crate) fn subscribe(filter: &str) -> Vec<u8> {
-    let mut body = vec![0, 1];
-    text(&mut body, filter);
-    body.push(0);
-    let mut out = Vec::new();
-    frame(&mut out, 0x82, body.len());
-    out.extend(body);
-    out
-}
-
-/// A publish; `first` is its packet's first byte: 0x30 with QoS 0, 0x31 also retained.
-pub(crate) fn publish(out: &mut Vec<u8>, first: u8, topic: &str, payload: &[u8]) {
-    frame(out, first, 2 + topic.len() + payload.len());
-    text(out, topic);
-    out.extend(payload);
-}
-
-/// The next whole packet, waiting for it.
-pub(crate) async fn packet(
-    stream: &mut TcpStream,
-    input: &mut BytesMut,
-) -> anyhow::Result<BytesMut> {
-    loop {
-        if let Some(packet) = split(input)? {
-            return Ok(packet);
-        }
-        ensure!(
-            stream.read_buf(input).await? > 0,
-            "the broker closed the connection"
-        );
-    }
-}
-
-/// Takes the next whole packet off what has come.
-pub(crate) fn split(input: &mut BytesMut) -> anyhow::Result<Option<BytesMut>> {
-    let (mut length, mut at) = (0_usize, 1);
-    loop {
-        let Some(byte) = input.get(at) else {
-            return Ok(None);
-        };
-        length |= usize::from(byte & 0x7f) << (7 * (at - 1));
-        at += 1;
-        if byte & 0x80 == 0 {
-            break;
-        }
-        ensure!(at <= 4, "a packet with a malformed length");
-    }
-    Ok((input.len() >= at + length).then(|| input.split_to(at + length)))
-}
-
-/// The committed mark in a QoS 0 publish.
-pub(crate) fn mark(packet: &[u8]) -> anyhow::Result<Committed> {
-    let mut body = packet;
-    body.advance(1);
-    while body.try_get_u8()? & 0x80 != 0 {}
-    let topic = usize::from(body.try_get_u16()?);
-    let payload = body
-        .get(topic..)
-        .context("a publish that ends in its topic")?;
-    Ok(decode(payload)?)
 }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::load::Variants;
-use crate::node;
+use crate::packet;
 
 /// How many connect at the same time: fewer than a listener's backlog.
 const CONNECT_AT_ONCE: usize = 50;
@@ -160,12 +160,14 @@ impl Publisher {
         stream.set_nodelay(true)?;
         // A small buffer: there are many of these.
         let mut input = BytesMut::with_capacity(256);
-        stream.write_all(&node::connect(&path.to_string())).await?;
-        let ack = node::packet(&mut stream, &mut input).await?;
+        stream
+            .write_all(&packet::connect(&path.to_string()))
+            .await?;
+        let ack = packet::next(&mut stream, &mut input).await?;
         ensure!(ack.get(3) == Some(&0), "the broker refused {path}");
         let committed = NodeTopic::Committed.text(&TopicRoot::default(), &path);
-        stream.write_all(&node::subscribe(&committed)).await?;
-        let ack = node::packet(&mut stream, &mut input).await?;
+        stream.write_all(&packet::subscribe(&committed)).await?;
+        let ack = packet::next(&mut stream, &mut input).await?;
         ensure!(
             ack.first() == Some(&0x90),
             "no answer to the subscription of {path}"
@@ -210,8 +212,8 @@ impl Publisher {
                 ),
                 Err(_) => self.look_for_progress(&plan, &topic).await?,
             }
-            while let Some(packet) = node::split(&mut self.input)? {
-                if packet[0] >> 4 == 3 && self.take(&plan, &node::mark(&packet)?) {
+            while let Some(arrived) = packet::split(&mut self.input)? {
+                if arrived[0] >> 4 == 3 && self.take(&plan, &packet::mark(&arrived)?) {
                     self.send_waiting(&plan, &topic).await?;
                 }
             }
@@ -238,7 +240,7 @@ impl Publisher {
             plan.variants
                 .write(&mut payload, *ts, plan.boot, *seq, first);
             // Retained, as the contract says.
-            node::publish(&mut output, 0x31, topic, &payload);
+            packet::publish(&mut output, 0x31, topic, &payload);
         }
         self.stream.write_all(&output).await?;
         Ok(())

@@ -79,11 +79,21 @@ pub enum Event {
     Message(Message),
 }
 
+/// Why there is no connection at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words for people; no secret in it.
+    pub reason: String,
+    /// The broker was reached and refuses who we are.
+    pub refused: bool,
+}
+
 /// A connection to the bus. Its events must be taken, else it comes to a halt.
 #[derive(Debug)]
 pub struct Connection {
     events: mpsc::Receiver<Event>,
     sender: Sender,
+    trouble: watch::Receiver<Option<Trouble>>,
     token: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -136,6 +146,7 @@ impl Connection {
         let (event_sender, events) = mpsc::channel(CHANNEL);
         let (connected_sender, connected) = watch::channel(false);
         let (unacknowledged, _) = watch::channel(0);
+        let (trouble_sender, trouble) = watch::channel(None);
         let token = CancellationToken::new();
         let driver = Driver {
             event_loop,
@@ -147,7 +158,7 @@ impl Connection {
             returns: Returns::new(options.return_within),
             component: options.component,
             url: config.url.clone(),
-            last_error: None,
+            trouble: trouble_sender,
             tls_failure: tunnel.as_ref().map(Tunnel::failure),
         };
         let run = token.clone();
@@ -169,6 +180,7 @@ impl Connection {
                 connected,
                 unacknowledged,
             },
+            trouble,
             token,
             task,
         })
@@ -188,6 +200,12 @@ impl Connection {
     /// An event that is there already.
     pub fn try_next(&mut self) -> Option<Event> {
         self.events.try_recv().ok()
+    }
+
+    /// Why there is no connection: `None` while there is one, or before the first try has failed.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.clone()
     }
 
     /// A handle to publish with.
@@ -346,7 +364,7 @@ struct Driver {
     returns: Returns,
     component: String,
     url: String,
-    last_error: Option<String>,
+    trouble: watch::Sender<Option<Trouble>>,
     /// Why the broker can't be reached through TLS.
     tls_failure: Option<Failure>,
 }
@@ -433,7 +451,7 @@ impl Driver {
     }
 
     async fn up(&mut self) {
-        self.last_error = None;
+        self.trouble.send_replace(None);
         info!(
             component = self.component,
             url = self.url,
@@ -446,13 +464,18 @@ impl Driver {
     async fn lost(&mut self, error: &ConnectionError) {
         let told = self.tls_failure.as_ref().and_then(Failure::take);
         let text = told.unwrap_or_else(|| explain(error));
-        if self.last_error.as_ref() != Some(&text) {
+        let trouble = Some(Trouble {
+            reason: text,
+            refused: is_refusal(error),
+        });
+        if *self.trouble.borrow() != trouble {
+            let text = trouble.as_ref().map(|trouble| &*trouble.reason);
             warn!(
                 url = self.url,
                 error = text,
                 "no connection to the bus, trying again"
             );
-            self.last_error = Some(text);
+            self.trouble.send_replace(trouble);
         }
         // An answer that was read but not yet taken must not count for the next connection.
         self.event_loop
@@ -471,6 +494,18 @@ impl Driver {
         // The receiver is gone only while the connection closes.
         let _ = self.events.send(event).await;
     }
+}
+
+/// Whether the broker refuses who we are (MQTT 3.1.1, section 3.2.2.3: codes 4, 5 and, of the client id, 2).
+fn is_refusal(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword
+                | ConnectReturnCode::NotAuthorized
+                | ConnectReturnCode::BadClientId
+        )
+    )
 }
 
 fn explain(error: &ConnectionError) -> String {

@@ -25,5 +25,5 @@ mod tls;
 #[cfg(feature = "arguments")]
 pub use arguments::BusFlags;
 pub use config::BusConfig;
-pub use connection::{Connection, Event, Message, Options, Sender, Will};
+pub use connection::{Connection, Event, Message, Options, Sender, Trouble, Will};
 pub use error::ClientError;

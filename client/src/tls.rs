@@ -6,21 +6,18 @@
 //! nobody else, and each connection to it is carried to the broker. When the library has moved on,
 //! this file can go.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls_native_certs::load_native_certs;
+use hostbus_daemon::trust::{self, Peer, TrustError};
 use tokio::io::{AsyncWriteExt, copy, split};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{Error as TlsError, RootCertStore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -32,6 +29,11 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What MQTT is called in TLS.
 const ALPN: &[u8] = b"mqtt";
+
+const BROKER: Peer = Peer {
+    whose: "the broker's",
+    mend: "name the broker's CA in bus.ca_file",
+};
 
 /// A way to the broker through TLS.
 pub(crate) struct Tunnel {
@@ -66,12 +68,9 @@ impl Tunnel {
     /// Opens the local end. Trusted are the certificates in `ca_file`, or those of the system.
     pub(crate) fn open(endpoint: Endpoint, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         let name = server_name(&endpoint)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ClientError::Tls(error.to_string()))?;
-        let mut config = config
-            .with_root_certificates(roots(ca_file)?)
-            .with_no_client_auth();
+        let config = trust::client(roots(ca_file)?);
+        let config = config.map_err(|error| ClientError::Tls(error.to_string()))?;
+        let mut config = config.with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         // The first byte keeps it out of the file system; the name is not secret, see `carry`.
         let random = getrandom::u64().map_err(|error| ClientError::Tls(error.to_string()))?;
@@ -172,30 +171,10 @@ fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, ClientError> 
 
 /// Whose signature we take.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let wrong = |reason: String| ClientError::CaFile {
-            path: PathBuf::from(path),
-            reason,
-        };
-        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        for certificate in CertificateDer::pem_slice_iter(&bytes) {
-            let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| wrong(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(wrong("it holds no certificate in PEM form".to_owned()));
-        }
-        return Ok(roots);
-    }
-    roots.add_parsable_certificates(load_native_certs().certs);
-    if roots.is_empty() {
-        let text = "the system has no root certificates: install them (ca-certificates), or name the broker's CA in bus.ca_file";
-        return Err(ClientError::Tls(text.to_owned()));
-    }
-    Ok(roots)
+    BROKER.roots(ca_file).map_err(|error| match error {
+        TrustError::File { path, reason } => ClientError::CaFile { path, reason },
+        TrustError::Nobody { .. } => ClientError::Tls(error.to_string()),
+    })
 }
 
 /// What went wrong with the broker at `host`, and how to mend it.
@@ -210,7 +189,7 @@ fn explain(error: &io::Error, host: &str) -> String {
         };
     };
     match inner {
-        TlsError::InvalidCertificate(wrong) => explain_certificate(wrong, host),
+        TlsError::InvalidCertificate(wrong) => BROKER.explain(wrong, host),
         TlsError::InvalidMessage(_) => {
             "what answers there does not speak TLS: is this the port for mqtts?".to_owned()
         }
@@ -221,44 +200,19 @@ fn explain(error: &io::Error, host: &str) -> String {
     }
 }
 
-fn explain_certificate(wrong: &CertificateError, host: &str) -> String {
-    match wrong {
-        CertificateError::UnknownIssuer => {
-            "the broker's certificate is signed by nobody we trust: name its CA in bus.ca_file"
-                .to_owned()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the broker's certificate has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the broker's certificate is not valid yet: is this clock right?".to_owned()
-        }
-        CertificateError::NotValidForName => {
-            format!("the broker's certificate is not for `{host}`")
-        }
-        CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "the broker's certificate is not for `{host}`, but for {}",
-            presented.join(", ")
-        ),
-        other => format!("the broker's certificate can't be trusted: {other}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_rustls::rustls::AlertDescription;
+    use tokio_rustls::rustls::{AlertDescription, CertificateError};
 
     #[test]
-    fn what_was_wrong_with_a_certificate_is_told() {
+    fn what_was_wrong_with_the_broker_is_told() {
         let check = |error: TlsError, told: &str| {
             let error = io::Error::new(io::ErrorKind::InvalidData, error);
             let text = explain(&error, "broker");
             assert!(text.contains(told), "{text}");
         };
         check(CertificateError::UnknownIssuer.into(), "bus.ca_file");
-        check(CertificateError::Expired.into(), "expired");
-        check(CertificateError::NotValidYet.into(), "clock");
         check(CertificateError::NotValidForName.into(), "not for `broker`");
         let alert = TlsError::AlertReceived(AlertDescription::CertificateRequired);
         check(alert, "CertificateRequired");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | settings from flags, environment, file and defaults; unknown keys are errors |
 //! | [`secret`] | a password or token that never shows in a log |
+//! | `trust` | whose signature counts in TLS, with the feature `tls` |
 //! | [`logging`] | logs to stderr, for people or as JSON |
 //! | [`running`] | a component that runs: where it listens, how to stop it, how it ended |
 //! | [`shutdown`] | the signals that end a process, and how long ending may take |
@@ -25,6 +26,8 @@ pub mod reload;
 pub mod running;
 pub mod secret;
 pub mod shutdown;
+#[cfg(feature = "tls")]
+pub mod trust;
 
 pub use backoff::Backoff;
 pub use running::Running;

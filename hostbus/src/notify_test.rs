@@ -44,6 +44,9 @@ async fn send(carrier: &Arc<dyn Carrier>, notice: &Notice, channel: &str) -> any
                     after.unwrap_or_default()
                 );
             }
+            Verdict::Broken { reason } => {
+                bail!("channel {channel} is not set up as its service wants it: {reason}");
+            }
             Verdict::Refused { reason } => bail!("channel {channel} refuses it: {reason}"),
         }
     }

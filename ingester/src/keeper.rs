@@ -21,6 +21,8 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 const MORE_AFTER: Duration = Duration::from_millis(50);
 /// When a series is visited again whose late rows wait for their minute to be over.
 const WAITING_AFTER: Duration = Duration::from_secs(60);
+/// The longest wait between two visits while Redis is full.
+const WAIT_WHILE_FULL: Duration = Duration::from_millis(20);
 /// How many series wait to be visited again; others wait for the next walk.
 const AGAIN: usize = 10_000;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -34,6 +36,8 @@ pub struct KeeperTask {
     again: Again,
     backoff: Backoff,
     told_refusal: bool,
+    /// Redis was full when a series was visited last.
+    full: bool,
 }
 
 /// A series to be visited.
@@ -96,6 +100,7 @@ impl KeeperTask {
             again: Again::default(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             told_refusal: false,
+            full: false,
         }
     }
 
@@ -115,11 +120,13 @@ impl KeeperTask {
     /// Visits all series of all nodes once.
     async fn walk(&mut self) {
         let begun = Instant::now();
-        let nodes = self.count().await.max(1);
-        let a_node = Duration::from_secs(WALK_SECONDS).div_f64(nodes as f64);
+        let mut a_node;
         let mut next_at = begun;
         let mut from = 0;
         loop {
+            // There may be more than when the walk began.
+            let count = self.count().await.max(1);
+            a_node = Duration::from_secs(WALK_SECONDS).div_f64(count as f64);
             let (nodes, next) = self.nodes(from).await;
             for node in nodes {
                 self.node(&node, next_at, a_node).await;
@@ -158,8 +165,14 @@ impl KeeperTask {
         }
     }
 
-    /// Waits, and meanwhile visits what is to be visited again.
+    /// Waits, and meanwhile visits what is to be visited again. While Redis is full the next one is not
+    /// waited for: it may make room.
     async fn wait(&mut self, until: Instant) {
+        let until = if self.full {
+            until.min(Instant::now() + WAIT_WHILE_FULL)
+        } else {
+            until
+        };
         loop {
             let now = Instant::now();
             if let Some(place) = self.again.next(now) {
@@ -185,6 +198,7 @@ impl KeeperTask {
             let tended = self.keeper.tend(&place.node, &place.series, now_ms).await;
             match self.judge(tended).await {
                 Some(Some(tended)) => {
+                    self.full = false;
                     for (counter, count) in [
                         (&counters.keeper_visits, 1),
                         (&counters.keeper_rolled_up_rows, tended.rolled_up_rows),
@@ -249,6 +263,11 @@ impl KeeperTask {
             Ok(done) => {
                 self.backoff.reset();
                 Some(Some(done))
+            }
+            Err(StoreError::Full) => {
+                // What was too old here is gone. That it is full is told by the writer.
+                self.full = true;
+                Some(None)
             }
             Err(error) if error.may_retry() => {
                 sleep(self.backoff.next_wait()).await;

@@ -139,8 +139,8 @@ fn of_node(
 
 fn of(error: &DecodeError) -> (&'static str, String) {
     let kind = match error {
-        DecodeError::Refused(_) => "refused",
-        DecodeError::Unexpected { .. } => "unexpected",
+        DecodeError::Refused(_) | DecodeError::Foreign { .. } => "refused",
+        DecodeError::Unexpected { .. } | DecodeError::Json { .. } => "unexpected",
         DecodeError::Sample(_) => "sample",
     };
     (kind, error.to_string())

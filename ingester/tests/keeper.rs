@@ -69,3 +69,38 @@ async fn rows_are_summed_up_and_packed_and_told_in_the_health() {
     assert_eq!(health.counters["keeper_refused"], 0);
     ingester.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn while_redis_is_full_each_series_makes_what_room_it_can() {
+    let mut site = site().await;
+    let client = redis::Client::open(site.store.url.as_deref().unwrap()).unwrap();
+    let mut redis = client.get_connection().unwrap();
+    let now_ms = clock::unix_ms();
+    // Old rows, and new ones that are to be summed up: there is no room for that.
+    for node in ["home.a", "home.b", "home.c"] {
+        let mut rows = redis::pipe();
+        for at_ms in [now_ms - 90_000 * 1_000, now_ms - 300_000, now_ms - 60_000] {
+            let key = format!("hb:{{{node}}}:raw:cpu");
+            rows.cmd("XADD").arg(key).arg(at_ms).arg(&["load1", "0.5"]);
+        }
+        rows.cmd("SADD")
+            .arg(format!("hb:{{{node}}}:series"))
+            .arg("cpu");
+        rows.cmd("ZADD").arg("hb:nodes").arg(now_ms).arg(node);
+        rows.query::<()>(&mut redis).unwrap();
+    }
+    redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory", "100kb"])
+        .exec(&mut redis)
+        .unwrap();
+    site.store.retention.raw.seconds = 86_400;
+    site.store.retention.raw.stream_seconds = None;
+    let ingester = site.ingester().await;
+    for node in ["home.a", "home.b", "home.c"] {
+        until("old rows are gone", async || {
+            ask(&mut redis, "XLEN", &format!("hb:{{{node}}}:raw:cpu")) == 2
+        })
+        .await;
+    }
+    ingester.stop().await.unwrap();
+}

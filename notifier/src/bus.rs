@@ -4,11 +4,12 @@ use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::lease::Lease;
+use hostbus_wire::sample::Rows;
 use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::status::Status;
 use hostbus_wire::told::Told;
 use hostbus_wire::topic::{NodeTopic, SiteTopic};
-use hostbus_wire::{Kind, NodeId, NodePath, QoS, Sample, SiteId, Topic, TopicRoot};
+use hostbus_wire::{Kind, NodeId, NodePath, QoS, SiteId, Topic, TopicRoot};
 use hostbus_wire::{decode, decode_open};
 
 /// What is subscribed to. Alerts stand first: a broker that sends what is retained in the order of the
@@ -40,8 +41,8 @@ pub fn filters(root: &TopicRoot, site: &SiteId) -> Vec<(String, QoS)> {
 /// What a message says.
 #[derive(Debug)]
 pub enum Said {
-    /// A sample of a node.
-    Sample(NodePath, Box<Sample>),
+    /// A sample of a node: its rows were read.
+    Sample(NodePath),
     /// A node was removed: nothing is known of it any more.
     Gone(NodePath),
     /// Whether a node's publisher is there.
@@ -75,20 +76,25 @@ pub struct Mistake {
     pub reason: String,
 }
 
-/// Reads a message.
+/// Reads a message; a sample into `rows`, which are of no use after any other message.
 ///
 /// # Errors
 /// It is not what its topic carries.
-pub fn read(root: &TopicRoot, message: &Message, now_ms: u64) -> Result<Said, Mistake> {
+pub fn read(
+    root: &TopicRoot,
+    message: &Message,
+    now_ms: u64,
+    rows: &mut Rows,
+) -> Result<Said, Mistake> {
     let mistake = |reason: String| Mistake {
         topic: message.topic.clone(),
         reason,
     };
     let topic = Topic::parse(root, &message.topic).map_err(|error| mistake(error.to_string()))?;
-    said(topic, &message.payload, now_ms).map_err(mistake)
+    said(topic, &message.payload, now_ms, rows).map_err(mistake)
 }
 
-fn said(topic: Topic, payload: &[u8], now_ms: u64) -> Result<Said, String> {
+fn said(topic: Topic, payload: &[u8], now_ms: u64, rows: &mut Rows) -> Result<Said, String> {
     let present = !payload.is_empty();
     Ok(match topic {
         Topic::Node(node, NodeTopic::Alert { rule, instance }) => {
@@ -120,8 +126,8 @@ fn said(topic: Topic, payload: &[u8], now_ms: u64) -> Result<Said, String> {
         // What is removed of the rest says nothing: it is not there, as if it never was.
         _ if !present => Said::Nothing,
         Topic::Node(node, NodeTopic::Metrics) => {
-            let sample = Sample::decode(payload).map_err(text)?;
-            Said::Sample(node, Box::new(sample))
+            rows.read(payload).map_err(text)?;
+            Said::Sample(node)
         }
         Topic::Node(node, NodeTopic::Status) => {
             Said::Status(node, Status::decode(payload).map_err(text)?)
@@ -158,7 +164,7 @@ fn text(error: impl ToString) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hostbus_wire::encode;
+    use hostbus_wire::{Sample, encode};
 
     use super::*;
 
@@ -168,7 +174,7 @@ mod tests {
             payload: payload.to_vec().into(),
             retained: false,
         };
-        read(&TopicRoot::default(), &message, 7)
+        read(&TopicRoot::default(), &message, 7, &mut Rows::default())
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The dead man's switch: a URL that is asked at an interval while all is well, so that somebody
 //! else notices when the notifier is gone. Healthchecks, Uptime Kuma and others listen to such calls.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::channels::Request;
+use crate::channels::secret::{Found, Source};
 use crate::error::Error;
 use crate::http::HttpSender;
 
@@ -66,41 +66,28 @@ impl DeadMan {
         };
         if !(10..=86_400).contains(&config.every_seconds) {
             let value = config.every_seconds.to_string();
-            return wrong(
-                "notifier.dead_man.every_seconds",
-                value,
-                "10 to 86400 seconds",
-            );
+            let key = "notifier.dead_man.every_seconds";
+            return wrong(key, value, "10 to 86400 seconds");
         }
-        let url = match (&config.url, &config.url_file, &config.url_env) {
-            (None, None, None) => return Ok(None),
-            (Some(url), None, None) => url.clone(),
-            (None, Some(path), None) => Secret::read(path)?,
-            (None, None, Some(name)) => {
-                // The system's own function panics on other names.
-                let value = (!name.is_empty() && !name.contains(['=', '\0']))
-                    .then(|| env::var(name).ok())
-                    .flatten();
-                let value = value.filter(|value| !value.trim().is_empty());
-                let Some(value) = value else {
-                    let expected = "the name of an environment variable that holds a URL";
-                    return wrong("notifier.dead_man.url_env", name.clone(), expected);
-                };
-                Secret::new(value.trim())
-            }
-            _ => {
-                let expected = "one of url, url_file and url_env";
-                return wrong(
-                    "notifier.dead_man",
-                    "more than one URL".to_owned(),
-                    expected,
-                );
-            }
+        let source = Source {
+            section: "notifier.dead_man",
+            key: "url",
+            inline: config.url.as_ref(),
+            file: config.url_file.as_deref(),
+            env: config.url_env.as_deref(),
+        };
+        let Some(Found { key, secret: url }) = source.read()? else {
+            return Ok(None);
         };
         let text = url.reveal();
         if !text.starts_with("https://") && !text.starts_with("http://") {
+            let key = match key.as_str() {
+                "url_file" => "notifier.dead_man.url_file",
+                "url_env" => "notifier.dead_man.url_env",
+                _ => "notifier.dead_man.url",
+            };
             let expected = "a URL that begins with https:// or http://";
-            return wrong("notifier.dead_man.url", "…".to_owned(), expected);
+            return wrong(key, "…".to_owned(), expected);
         }
         Ok(Some(Self {
             url,
@@ -127,6 +114,8 @@ impl DeadMan {
                 () = token.cancelled() => return,
             }
             if !is_well() {
+                // Nobody asks it: what it said before is no news of now.
+                self.failing.send_replace(None);
                 continue;
             }
             let failed = tokio::select! {
@@ -199,12 +188,12 @@ mod tests {
         );
         check(
             "url_env = 'HOSTBUS_NO_SUCH'",
-            "notifier.dead_man.url_env is `HOSTBUS_NO_SUCH`",
+            "`notifier.dead_man.url_env`: the environment variable `HOSTBUS_NO_SUCH` is not set",
         );
         check("url_env = 'A=B'", "notifier.dead_man.url_env");
         check(
             "url = 'https://a/'\nurl_env = 'PATH'",
-            "one of url, url_file and url_env",
+            "`notifier.dead_man` has both `url` and `url_env`",
         );
         check("url = 'hunter2'", "begins with https://");
         check("url_file = '/no/such/file'", "/no/such/file");

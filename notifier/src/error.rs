@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use hostbus_client::ClientError;
-use hostbus_daemon::secret::SecretError;
 use hostbus_wire::EncodeError;
 use thiserror::Error;
 
 use crate::channels::ChannelError;
+use crate::channels::secret::SourceError;
 use crate::dispatcher::SettingError;
 
 /// Why the notifier could not start or go on.
@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// A secret could not be had.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Source(#[from] SourceError),
     /// The extra certificates can't be used.
     #[error("failed to use the certificates of notifier.http.ca_file, {}: {reason}", path.display())]
     CaFile {
@@ -75,7 +75,7 @@ impl Error {
         match self {
             Self::Bus(_)
             | Self::Setting { .. }
-            | Self::Secret(_)
+            | Self::Source(_)
             | Self::CaFile { .. }
             | Self::Route(_)
             | Self::Channel(_) => true,

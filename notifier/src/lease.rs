@@ -15,7 +15,8 @@
 //! of two hosts run equally fast. It needs nothing of the broker but that it passes messages on.
 //!
 //! A holder that says good-bye, or whose will the broker publishes, need not be waited for; nor need
-//! an earlier run of the same instance. Where no other notifier was ever heard, the holder goes on
+//! an earlier run of the same instance. It is an earlier one while we have not claimed yet; after that another
+//! run of our name is a notifier as any other one, whose operator gave two the same name. Where no other notifier was ever heard, the holder goes on
 //! without the bus: there is nobody who could have taken over. Else a holder that loses the bus acts no
 //! longer, and when it is back not before its claim has been heard for as long as a new one.
 //!
@@ -42,6 +43,8 @@ pub struct Tenancy {
     echo: Option<u64>,
     /// When we claimed or renewed last.
     sent: Option<u64>,
+    /// A claim of ours was heard: another run of our name is no earlier one.
+    claimed: bool,
     others: bool,
 }
 
@@ -62,18 +65,22 @@ impl Tenancy {
             settled_from: None,
             echo: None,
             sent: None,
+            claimed: false,
             others: false,
         }
     }
 
-    /// A claim was heard, our own ones too.
-    pub fn heard(&mut self, lease: Lease, now: u64) {
+    /// A claim was heard, our own ones too. Returns whether it is of another run of our own name that lives.
+    pub fn heard(&mut self, lease: Lease, now: u64) -> bool {
         // Nobody gets there by renewals: it is somebody's mischief, and no claim could follow it.
         if lease.term > LAST_TERM {
-            return;
+            return false;
         }
         let own = lease.holder == self.holder;
-        if !own && instance(&lease.holder) != self.instance && !lease.released {
+        let named_so = instance(&lease.holder) == self.instance;
+        let twin = !own && named_so && self.claimed && !lease.released;
+        self.claimed |= own;
+        if twin || !named_so && !lease.released {
             self.others = true;
         }
         let best = match &mut self.best {
@@ -100,6 +107,12 @@ impl Tenancy {
             self.echo = Some(now);
             self.settled_from = self.settled_from.or(Some(now));
         }
+        twin
+    }
+
+    /// Another notifier of our own name lives: it may take over as any other one.
+    pub fn has_twin(&mut self) {
+        self.others = true;
     }
 
     /// The bus was joined: what we claimed may be lost, and is said again.
@@ -158,7 +171,7 @@ impl Tenancy {
                 self.term()
             }
             Some(best) => {
-                let earlier_run = instance(&best.lease.holder) == self.instance;
+                let earlier_run = !self.claimed && instance(&best.lease.holder) == self.instance;
                 let lost = ago(Some(best.at)) >= LAPSE_MS;
                 if !(best.lease.released || earlier_run || lost) {
                     return None;
@@ -351,6 +364,33 @@ mod tests {
         site.connect(0);
         site.run(5_000);
         assert_eq!(site.active(), [0]);
+    }
+
+    #[test]
+    fn two_of_one_name_do_not_steal_from_each_other() {
+        for later in [false, true] {
+            let mut site = Site::new(2);
+            for (n, (notifier, _)) in site.notifiers.iter_mut().enumerate() {
+                *notifier = Tenancy::new("main", &format!("r{n}"));
+            }
+            if later {
+                site.disconnect(1);
+                site.run(5_000);
+                site.connect(1);
+            }
+            site.run(3_000);
+            let active = site.active();
+            assert_eq!(active.len(), 1, "started later: {later}");
+            let term = site.retained.as_ref().unwrap().term;
+            site.run(60_000);
+            assert_eq!(site.active(), active);
+            assert_eq!(site.retained.as_ref().unwrap().term, term);
+            // The active one learns of the other by its health.
+            site.notifiers[active[0]].0.has_twin();
+            site.disconnect(active[0]);
+            site.run(15_000);
+            assert_eq!(site.active(), [1 - active[0]]);
+        }
     }
 
     #[test]

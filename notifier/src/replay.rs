@@ -116,7 +116,8 @@ impl Replay {
         }
         self.pass(at_ms);
         let out = &mut self.changes;
-        self.evaluator.sample(&self.node, sample, false, at_ms, out);
+        self.evaluator
+            .sample(&self.node, &sample.into(), false, at_ms, out);
         self.outcome.samples += 1;
         self.take();
     }

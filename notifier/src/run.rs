@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_client::{BusConfig, ClientError, Connection, Event, Options, Sender, Will};
@@ -22,7 +23,7 @@ use crate::dispatcher::Dispatcher;
 use crate::engine::{Engine, Now, Place, Turn};
 use crate::error::Error;
 use crate::evaluator::{Evaluator, Options as Bounds};
-use crate::health;
+use crate::health::{self, Footing};
 use crate::http::HttpSender;
 use crate::outgoing::Publication;
 use crate::rules::Rules;
@@ -121,6 +122,7 @@ pub async fn start(
     let delivery = Delivery::start(channels, &spool, &active, patience, clock::unix_ms, &token);
     let mut tasks = JoinSet::new();
     let (well, is_well) = watch::channel(false);
+    let dead_man_failing = dead_man.as_ref().map(DeadMan::failing);
     if let Some(dead_man) = dead_man {
         let is_well = move || *is_well.borrow();
         tasks.spawn(dead_man.run(is_well, token.child_token()));
@@ -139,6 +141,8 @@ pub async fn start(
         delivery,
         gate,
         well,
+        has_channels: !config.channels.is_empty(),
+        dead_man_failing,
         health_topic,
         sending: None,
         begun: Instant::now(),
@@ -160,6 +164,9 @@ struct Task {
     gate: watch::Sender<bool>,
     /// Whether the dead man's switch may be told that all is well.
     well: watch::Sender<bool>,
+    has_channels: bool,
+    /// Why the dead man's switch can't be reached.
+    dead_man_failing: Option<watch::Receiver<Option<Arc<str>>>>,
     health_topic: String,
     /// A publication on its way to the connection.
     sending: Option<Handing>,
@@ -246,15 +253,13 @@ impl Task {
     }
 
     fn say_health(&mut self, ts: u64) {
-        let health = health::health(ts, &self.engine, &self.rules, &self.spool);
-        match encode(&health) {
-            Ok(payload) => {
-                let topic = self.health_topic.clone();
-                let publication = Publication::new(Kind::System, topic, payload);
-                self.engine.outgoing().push(publication);
-            }
-            Err(error) => warn!(%error, "the health could not be written"),
-        }
+        let failing = self.dead_man_failing.as_ref();
+        let footing = Footing {
+            has_channels: self.has_channels,
+            dead_man: failing.and_then(|failing| failing.borrow().clone()),
+        };
+        let health = health::health(ts, &self.engine, &self.rules, &self.spool, &footing);
+        self.engine.say_health(&health);
     }
 
     /// Decides, and lets what was decided go its ways. Returns when to come again at the latest.

@@ -178,6 +178,26 @@ async fn a_notice_whose_answer_is_lost_is_tried_again() {
     assert!(reason.contains("was lost before its answer"), "{reason}");
 }
 
+#[tokio::test]
+async fn a_login_that_is_refused_is_told_at_once_and_is_the_channels_fault() {
+    let (listener, channel) = broker("").await;
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(packet(&mut stream).await.0 >> 4, 1, "CONNECT");
+        // Bad user name or password.
+        stream.write_all(&[0x20, 2, 0, 4]).await.unwrap();
+        stream
+    };
+    let (verdicts, _) = tokio::join!(send(&channel, &["web1"]), serve);
+    let [Verdict::Broken { reason }] = &verdicts[..] else {
+        panic!("{verdicts:?}");
+    };
+    assert!(
+        reason.contains("refuses this user name or password") && reason.contains("password_file"),
+        "{reason}"
+    );
+}
+
 #[test]
 fn a_channel_needs_a_login_of_its_own_and_a_topic_that_is_not_ours() {
     let check = |text: &str, words: &[&str]| {

@@ -124,25 +124,13 @@ impl Appender {
         self.latest.forget(node);
     }
 
-    /// Writes `entries` and all that follows from them: rows, late rows, marks, and what is due of
-    /// the newest samples. `now_ms` is the ingester's clock, by which streams are trimmed.
-    ///
-    /// # Errors
-    /// Redis failed. All, some or none of it was done; the same call may be made again, and
-    /// completes it.
-    pub async fn write(&mut self, entries: &[Entry], now_ms: u64) -> Result<Outcome, StoreError> {
-        let mut outcome = self.append(&mut entries.to_vec(), now_ms).await?;
-        let committed = self.commit(now_ms).await?;
-        outcome.marks.extend(committed.marks);
-        outcome.refusal = committed.refusal.or(outcome.refusal);
-        Ok(outcome)
-    }
-
     /// Writes the rows of `entries`, in their order for each node, and takes the entries. Their marks
-    /// wait for the next [commit](Self::commit).
+    /// wait for the next [commit](Self::commit). `now_ms` is the ingester's clock, by which streams are
+    /// trimmed.
     ///
     /// # Errors
-    /// As [`write`](Self::write); the entries are left as they were.
+    /// Redis failed. All, some or none of it was done, and the entries are left as they were; the same
+    /// call may be made again, and completes it.
     pub async fn append(
         &mut self,
         entries: &mut Vec<Entry>,

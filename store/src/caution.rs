@@ -40,6 +40,11 @@ pub enum Caution {
     /// It takes no writes.
     #[error("it is a replica: it takes no samples")]
     Replica,
+    /// It is a part of a cluster.
+    #[error(
+        "it is a node of a Redis Cluster: samples go to this node only, and need it to have all slots"
+    )]
+    Cluster,
     /// It could not write its file, or its last snapshot.
     #[error("it can't write to its disk: it takes no samples, or loses them with a crash")]
     DiskFailed,
@@ -49,7 +54,10 @@ impl Caution {
     /// Whether history is lost, or not taken, as things stand; otherwise it could be.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        !matches!(self, Self::NotDurable | Self::NearlyFull { .. })
+        !matches!(
+            self,
+            Self::NotDurable | Self::NearlyFull { .. } | Self::Cluster
+        )
     }
 
     /// What to do about it.
@@ -65,6 +73,7 @@ impl Caution {
                 "raise maxmemory, keep less ([redis.retention]), or remove a node (hostbus forget)"
             }
             Self::Replica => "let redis.url name the primary, or promote it: REPLICAOF NO ONE",
+            Self::Cluster => "use a Redis that is no cluster, or a cluster of one master",
             Self::DiskFailed => "free space on the disk of Redis; its log says more",
         }
     }
@@ -80,6 +89,9 @@ pub fn cautions(facts: &Facts) -> Vec<Caution> {
     }
     if facts.is_replica {
         found.push(Caution::Replica);
+    }
+    if facts.is_cluster {
+        found.push(Caution::Cluster);
     }
     if facts.disk_failed {
         found.push(Caution::DiskFailed);
@@ -117,6 +129,7 @@ mod tests {
         check(|_| {}, &[]);
         check(|f| f.append_only = false, &[Caution::NotDurable]);
         check(|f| f.is_replica = true, &[Caution::Replica]);
+        check(|f| f.is_cluster = true, &[Caution::Cluster]);
         check(|f| f.disk_failed = true, &[Caution::DiskFailed]);
         let version = "6.0.16".to_owned();
         check(

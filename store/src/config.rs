@@ -144,7 +144,7 @@ impl StoreConfig {
         retention::check(&self.retention)?;
         let url = self.url.as_deref().ok_or(StoreError::NoUrl)?;
         let wrong = |reason: &str| StoreError::Url {
-            url: url.to_owned(),
+            url: without_secrets(url),
             reason: reason.to_owned(),
         };
         let parsed = redis::parse_redis_url(url).ok_or_else(|| {
@@ -229,6 +229,20 @@ impl StoreConfig {
     }
 }
 
+/// An address as it may be shown, even if somebody has written a password into it.
+fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let mark = if scheme.is_empty() { "" } else { "://" };
+    let place = match rest.rsplit_once('@') {
+        Some((_, place)) => format!("...@{place}"),
+        None => rest.to_owned(),
+    };
+    match place.split_once('?') {
+        Some((place, _)) => format!("{scheme}{mark}{place}?..."),
+        None => format!("{scheme}{mark}{place}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +309,23 @@ mod tests {
         }
         let error = StoreConfig::default().address().unwrap_err().to_string();
         assert!(error.contains("redis.url is not set"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_never_shown() {
+        for url in [
+            "valkey://:secret@db",
+            "tcp://me:secret@db/0",
+            "redis+tls://:se@secret@db",
+            "redis://:secret@db",
+            "db:6379?password=secret",
+            "unix:///s?pass=secret",
+            ":secret@db",
+        ] {
+            let error = config(url).address().unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{url}: {error}");
+            assert!(error.contains("redis.url"), "{url}: {error}");
+        }
     }
 
     #[test]

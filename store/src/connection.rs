@@ -13,6 +13,8 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
+use crate::answers::Answers;
+use crate::circuit::{Circuit, Circuits};
 use crate::config::StoreConfig;
 use crate::dial::Address;
 use crate::error::StoreError;
@@ -28,6 +30,8 @@ pub struct Connection {
     address: Arc<Address>,
     answer_within: Duration,
     live: Arc<Mutex<Live>>,
+    /// For what is answered with many rows.
+    circuits: Arc<Circuits>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +51,7 @@ impl Connection {
             address: Arc::new(config.address()?),
             answer_within: ANSWER_WITHIN,
             live: Arc::default(),
+            circuits: Arc::default(),
         })
     }
 
@@ -55,6 +60,7 @@ impl Connection {
     pub fn another(&self) -> Self {
         Self {
             live: Arc::default(),
+            circuits: Arc::default(),
             ..self.clone()
         }
     }
@@ -127,6 +133,54 @@ impl Connection {
             Ok(replies) => Ok(replies),
             Err(error) => Err(self.failed("a pipeline", &error, generation).await),
         }
+    }
+
+    /// Sends one command, and gives its answer as it came.
+    pub(crate) async fn ask_one(&self, command: &Cmd) -> Result<Answers, StoreError> {
+        let answers = self.exchange(&command.get_packed_command(), 1).await?;
+        match answers.get(0).refusal() {
+            Some(refusal) => Err(judge_text(&name_of(command), refusal)),
+            None => Ok(answers),
+        }
+    }
+
+    /// Sends a pipeline, and gives the answer to each command as it came; of a transaction those to MULTI
+    /// and to what was queued too, the one to EXEC last. Answers that say that Redis can't serve now
+    /// make the whole of it fail, and so does a command that a transaction can't take.
+    ///
+    /// As long as nobody else asks through this connection, it is one connection to Redis.
+    pub(crate) async fn ask(&self, pipeline: &Pipeline) -> Result<Answers, StoreError> {
+        if pipeline.is_empty() {
+            return Ok(Answers::default());
+        }
+        let framed = pipeline.is_transaction();
+        let count = pipeline.len() + if framed { 2 } else { 0 };
+        let answers = self
+            .exchange(&pipeline.get_packed_pipeline(), count)
+            .await?;
+        for (place, answer) in answers.iter().enumerate() {
+            let Some(refusal) = answer.refusal() else {
+                continue;
+            };
+            let error = judge_text("a pipeline", refusal);
+            if error.may_retry() || framed && place + 1 < count {
+                return Err(error);
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn exchange(&self, commands: &[u8], count: usize) -> Result<Answers, StoreError> {
+        let mut circuit = match self.circuits.take() {
+            Some(circuit) => circuit,
+            None => Circuit::over(self.address.dial().await?, self.answer_within),
+        };
+        let answers = circuit.ask(commands, count).await;
+        match answers {
+            Ok(_) => self.circuits.give_back(circuit),
+            Err(_) => self.circuits.clear(),
+        }
+        answers
     }
 
     async fn connect(&self) -> Result<(MultiplexedConnection, u64), StoreError> {

@@ -28,6 +28,8 @@ pub struct Facts {
     pub used_memory_bytes: u64,
     /// It follows another server, and takes no writes.
     pub is_replica: bool,
+    /// It is a node of a Redis Cluster.
+    pub is_cluster: bool,
     /// Its clock, in milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
     /// Its process id.
@@ -65,6 +67,7 @@ impl Facts {
             maxmemory_bytes: entries.get("maxmemory")?.parse().ok()?,
             used_memory_bytes: entries.get("used_memory")?.parse().ok()?,
             is_replica: is("role", "slave"),
+            is_cluster: is("cluster_enabled", "1"),
             time_ms,
             process: entries.get("process_id")?.parse().ok()?,
         })
@@ -137,10 +140,13 @@ pub(crate) mod tests {
         );
         assert!(Facts::parse("redis_version:7.0.15\r\n", 7).is_none());
         let worse = INFO
-            .replace("role:master", "role:slave")
+            .replace(
+                "role:master",
+                "role:slave\r\n# Cluster\r\ncluster_enabled:1",
+            )
             .replace("write_status:ok", "write_status:err");
         let worse = Facts::parse(&worse, 7).unwrap();
-        assert!(worse.is_replica && worse.disk_failed);
+        assert!(worse.is_replica && worse.disk_failed && worse.is_cluster);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! | [`dial`] | a stream to Redis, through TCP, TLS or a socket, that has said who we are |
 //! | `tls` | TLS to Redis |
 //! | [`connection`] | one connection that comes back, and which failures may be tried again |
+//! | `circuit` | many answers at once, as they came |
+//! | `answers` | these answers, read where they lie |
 //! | [`events`] | events and the log of alerts, read back |
 //! | [`facts`] | what Redis says of itself |
 //! | [`frame`] | rows of one series, column by column |
@@ -60,6 +62,8 @@ pub mod scan;
 pub mod server;
 pub mod tier;
 
+mod answers;
+mod circuit;
 mod late;
 mod latest;
 mod minute;

@@ -84,7 +84,6 @@ async fn read_replies(
     count: usize,
     refused: &mut Vec<Refused>,
 ) -> io::Result<()> {
-    let wrong = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
     let (mut index, mut at) = (0, 0);
     while index < count {
         match resp::reply(&read[at..]) {
@@ -104,24 +103,32 @@ async fn read_replies(
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            Err(resp::Unreadable) => return Err(wrong("an answer that no Redis gives")),
+            Err(resp::Unreadable) => return Err(unreadable()),
         }
     }
     read.drain(..at);
     if read.is_empty() {
         Ok(())
     } else {
-        Err(wrong("an answer to nothing"))
+        let reason = "an answer to nothing";
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }
 
-fn lost(error: &io::Error) -> StoreError {
+/// Something came that is no answer.
+pub(crate) fn unreadable() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "an answer that no Redis gives")
+}
+
+/// The connection broke.
+pub(crate) fn lost(error: &io::Error) -> StoreError {
     StoreError::Unavailable {
         reason: error.to_string(),
     }
 }
 
-fn slow(what: &str) -> StoreError {
+/// Redis did not do it in time.
+pub(crate) fn slow(what: &str) -> StoreError {
     StoreError::Unavailable {
         reason: format!("too slow {what}"),
     }

@@ -200,13 +200,13 @@ impl Reader {
         let row = newest.cmd("XREVRANGE").arg(keys.raw(series));
         row.arg("+").arg("-").arg("COUNT").arg(1);
         newest.cmd("HKEYS").arg(&packed);
-        let replies = self.connection.pipeline(&newest).await?;
+        let answers = self.connection.ask(&newest).await?;
         let mut columns = Columns::default();
-        if let Some(row) = replies.first().and_then(items).and_then(<[Value]>::first) {
+        if let Some(row) = answers.get(0).items().first() {
             columns.stream_row(row);
         }
-        let starts = replies.get(1).and_then(items).unwrap_or_default();
-        let newest = starts.iter().filter_map(|start| text(start)?.parse().ok());
+        let starts = answers.get(1).items();
+        let newest = starts.filter_map(|start| start.text()?.parse().ok());
         if let (true, Some(start)) = (columns.names.is_empty(), newest.max()) {
             let start: u64 = start;
             let block = redis::cmd("HGET").arg(packed).arg(start).to_owned();

@@ -496,7 +496,7 @@ mod tests {
                     let value = value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string());
                     text = format!("{text} {name} {value}");
                 }
-                let row = columns.late_row(&redis::Value::BulkString(text.into())).unwrap();
+                let row = columns.late_row(text.as_bytes()).unwrap();
                 read.add(row.values);
             }
             let bits = |bucket: &Bucket| -> Vec<Option<u64>> {

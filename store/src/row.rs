@@ -8,6 +8,8 @@
 
 use redis::Value as Reply;
 
+use crate::answers::Answer;
+
 /// The text of a value that nobody knows.
 pub const UNKNOWN: &str = "nan";
 
@@ -66,38 +68,58 @@ impl Columns {
     }
 
     /// Reads one entry of XRANGE. `None`: it is no row of ours.
-    pub(crate) fn stream_row(&mut self, entry: &Reply) -> Option<Row> {
-        let Reply::Array(entry) = entry else {
-            return None;
-        };
-        let [id, Reply::Array(fields)] = entry.as_slice() else {
-            return None;
-        };
-        let at_ms = id_ms(text(id)?)?;
-        let texts: Option<Vec<&str>> = fields.iter().map(text).collect();
-        self.row(at_ms, &texts?)
+    pub(crate) fn stream_row(&mut self, entry: Answer<'_>) -> Option<Row> {
+        let (id, fields) = entry.pair()?;
+        let at_ms = id_ms(id.text()?)?;
+        self.row(at_ms, fields.list()?.map(Answer::bytes))
     }
 
     /// Reads one member of the late rows. `None`: it is no row of ours.
-    pub(crate) fn late_row(&mut self, member: &Reply) -> Option<Row> {
-        let (at_ms, fields) = text(member)?.split_once(' ')?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        self.row(at_ms.parse().ok()?, &fields)
+    pub(crate) fn late_row(&mut self, member: &[u8]) -> Option<Row> {
+        let mut texts = member.split(|byte| *byte == b' ');
+        let at_ms = std::str::from_utf8(texts.next()?).ok()?.parse().ok()?;
+        self.row(at_ms, texts.map(Some))
     }
 
-    fn row(&mut self, at_ms: u64, fields: &[&str]) -> Option<Row> {
-        if fields.is_empty() || !fields.len().is_multiple_of(2) {
-            return None;
-        }
-        let mut parsed = Vec::with_capacity(fields.len() / 2);
-        for pair in fields.chunks_exact(2) {
+    /// Nearly all rows of a series have the fields of the one before, in the same order.
+    fn row<'t>(
+        &mut self,
+        at_ms: u64,
+        mut texts: impl Iterator<Item = Option<&'t [u8]>>,
+    ) -> Option<Row> {
+        let mut values = Vec::with_capacity(self.names.len());
+        // What is in no column yet, or not in the one that is next.
+        let mut others: Vec<(usize, &str, Option<f64>)> = Vec::new();
+        let mut position = 0;
+        let mut fields = 0;
+        while let Some(name) = texts.next() {
+            let (name, text) = (name?, texts.next()??);
+            fields += 1;
+            let expected = self.names.get(position);
+            if expected.is_some_and(|expected| expected.as_bytes() == name) {
+                let value = value(text)?;
+                if others.is_empty() {
+                    values.push(value);
+                } else {
+                    others.push((position, std::str::from_utf8(name).ok()?, value));
+                }
+                position += 1;
+                continue;
+            }
+            let name = std::str::from_utf8(name).ok()?;
             let wanted = self.wanted.as_ref();
-            if wanted.is_none_or(|wanted| wanted.iter().any(|name| name == pair[0])) {
-                parsed.push((pair[0], value(pair[1])?));
+            if wanted.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == name)) {
+                others.push((position, name, value(text)?));
+                position += 1;
+            } else {
+                std::str::from_utf8(text).ok()?;
             }
         }
-        let mut values = vec![None; self.names.len()];
-        for (position, (name, value)) in parsed.into_iter().enumerate() {
+        if fields == 0 {
+            return None;
+        }
+        values.resize(self.names.len().max(values.len()), None);
+        for (position, name, value) in others {
             let column = self.column(position, name)?;
             if column >= values.len() {
                 values.resize(column + 1, None);
@@ -124,12 +146,52 @@ impl Columns {
 }
 
 /// A value's text: `Some(None)` is unknown, `None` no value at all.
-fn value(text: &str) -> Option<Option<f64>> {
-    if text == UNKNOWN {
+fn value(text: &[u8]) -> Option<Option<f64>> {
+    if text == UNKNOWN.as_bytes() {
         return Some(None);
     }
-    let value: f64 = text.parse().ok()?;
+    if let Some(value) = short_decimal(text) {
+        return Some(Some(value));
+    }
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     value.is_finite().then_some(Some(value))
+}
+
+/// Up to here all integers are floats.
+const EXACT_DIGITS: usize = 15;
+/// The powers of ten up to there, which are floats too.
+const POWERS: [f64; EXACT_DIGITS + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// A decimal number of few digits: one division of two numbers that are exact gives the float next to
+/// it. `None`: it is something else.
+fn short_decimal(text: &[u8]) -> Option<f64> {
+    let (negative, digits) = match text.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    if digits.len() > EXACT_DIGITS + 1 {
+        return None;
+    }
+    let (mut number, mut count, mut point) = (0_u64, 0, None);
+    for byte in digits {
+        match byte {
+            b'0'..=b'9' => {
+                number = 10 * number + u64::from(byte - b'0');
+                count += 1;
+            }
+            b'.' if point.is_none() => point = Some(count),
+            _ => return None,
+        }
+    }
+    if count == 0 || count > EXACT_DIGITS {
+        return None;
+    }
+    let places = point.map_or(0, |point| count - point);
+    #[expect(clippy::cast_precision_loss, reason = "below 10^15")]
+    let value = number as f64 / POWERS[places];
+    Some(if negative { -value } else { value })
 }
 
 /// The milliseconds of a stream id `<ms>-<seq>`.
@@ -167,16 +229,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::answers::Answers;
 
-    fn bulk(text: &str) -> Reply {
-        Reply::BulkString(text.as_bytes().to_vec())
+    fn entry(id: &str, fields: &[&str]) -> Answers {
+        let mut text = format!("*2\r\n${}\r\n{id}\r\n*{}\r\n", id.len(), fields.len());
+        for field in fields {
+            text += &format!("${}\r\n{field}\r\n", field.len());
+        }
+        answer(text.as_bytes())
     }
 
-    fn entry(id: &str, fields: &[&str]) -> Reply {
-        Reply::Array(vec![
-            bulk(id),
-            Reply::Array(fields.iter().map(|field| bulk(field)).collect()),
-        ])
+    fn answer(bytes: &[u8]) -> Answers {
+        let mut answers = Answers::default();
+        answers.room().extend_from_slice(bytes);
+        assert_eq!(answers.note(1), Ok(true));
+        answers
     }
 
     #[test]
@@ -187,11 +254,11 @@ mod tests {
             values: vec![Some(12.5), None],
         };
         assert_eq!(
-            columns.stream_row(&entry("1500-0", &["a", "12.5", "b", "nan"])),
+            columns.stream_row(entry("1500-0", &["a", "12.5", "b", "nan"]).get(0)),
             Some(expected.clone())
         );
         let member = late_member(1500, [&b"a"[..], b"12.5", b"b", b"nan"].into_iter());
-        assert_eq!(columns.late_row(&Reply::BulkString(member)), Some(expected));
+        assert_eq!(columns.late_row(&member), Some(expected));
         assert_eq!(columns.names, ["a", "b"]);
     }
 
@@ -199,10 +266,10 @@ mod tests {
     fn a_field_that_comes_later_gets_a_column_of_its_own() {
         let mut columns = Columns::default();
         columns
-            .stream_row(&entry("1-0", &["a", "1", "b", "2"]))
+            .stream_row(entry("1-0", &["a", "1", "b", "2"]).get(0))
             .unwrap();
         let row = columns
-            .stream_row(&entry("2-0", &["b", "3", "c", "4"]))
+            .stream_row(entry("2-0", &["b", "3", "c", "4"]).get(0))
             .unwrap();
         assert_eq!(row.values, [None, Some(3.0), Some(4.0)]);
         assert_eq!(columns.names, ["a", "b", "c"]);
@@ -211,9 +278,11 @@ mod tests {
     #[test]
     fn a_field_that_nobody_wants_is_passed_over() {
         let mut columns = Columns::of(Some(vec!["b".to_owned(), "d".to_owned()]));
-        let row = columns.stream_row(&entry("1-0", &["a", "x", "b", "3"]));
+        let row = columns.stream_row(entry("1-0", &["a", "x", "b", "3"]).get(0));
         assert_eq!(row.unwrap().values, [Some(3.0)]);
-        let row = columns.stream_row(&entry("2-0", &["a", "1"])).unwrap();
+        let row = columns
+            .stream_row(entry("2-0", &["a", "1"]).get(0))
+            .unwrap();
         assert_eq!(row.values, [None]);
         assert_eq!(columns.names, ["b"]);
     }
@@ -230,16 +299,31 @@ mod tests {
             ("1-0", &["a", "1", "b", ""]),
         ] {
             assert_eq!(
-                columns.stream_row(&entry(id, fields)),
+                columns.stream_row(entry(id, fields).get(0)),
                 None,
                 "{id} {fields:?}"
             );
         }
         for member in ["", "1", "x a 1", "1 a", "1 a b"] {
-            assert_eq!(columns.late_row(&bulk(member)), None, "{member}");
+            assert_eq!(columns.late_row(member.as_bytes()), None, "{member}");
         }
-        assert_eq!(columns.stream_row(&Reply::Nil), None);
-        assert_eq!(columns.late_row(&Reply::BulkString(vec![0xff])), None);
+        for wrong in [
+            &b"*-1\r\n"[..],
+            b"$-1\r\n",
+            b"-ERR no\r\n",
+            b"$3\r\n1-0\r\n",
+            b"*1\r\n$3\r\n1-0\r\n",
+            b"*2\r\n$3\r\n1-0\r\n*-1\r\n",
+            b"*2\r\n:1\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n",
+            b"*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n:1\r\n",
+            b"*2\r\n$3\r\n1-0\r\n*2\r\n$-1\r\n$1\r\n1\r\n",
+            b"*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\n\xff\r\n$1\r\n1\r\n",
+            b"*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$1\r\n\xff\r\n",
+            b"*3\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n:1\r\n",
+        ] {
+            assert_eq!(columns.stream_row(answer(wrong).get(0)), None, "{wrong:?}");
+        }
+        assert_eq!(columns.late_row(&[0xff]), None);
         assert!(columns.names.is_empty());
     }
 
@@ -247,9 +331,45 @@ mod tests {
         #[test]
         fn any_text_is_a_row_or_none(member in any::<Vec<u8>>(), fields in any::<Vec<String>>()) {
             let mut columns = Columns::default();
-            columns.late_row(&Reply::BulkString(member));
+            columns.late_row(&member);
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-            columns.stream_row(&entry("1-0", &fields));
+            columns.stream_row(entry("1-0", &fields).get(0));
+        }
+
+        #[test]
+        fn a_number_is_what_the_standard_library_reads(
+            text in prop_oneof!["-?[0-9]{0,20}", "-?[0-9]{0,12}[.][0-9]{0,9}", "[0-9+.e-]{0,9}"],
+        ) {
+            let theirs = text.parse::<f64>().ok().filter(|value| value.is_finite());
+            let ours = value(text.as_bytes()).flatten();
+            prop_assert_eq!(ours.map(f64::to_bits), theirs.map(f64::to_bits), "{}", text);
+        }
+
+        #[test]
+        fn rows_of_whatever_fields_agree_with_a_plain_model(
+            rows in prop::collection::vec(prop::collection::vec(("[a-d]", prop::option::of(0..99_u8)), 1..6), 1..6),
+            wanted in prop::option::of(prop::collection::vec("[a-d]", 0..3)),
+        ) {
+            let mut columns = Columns::of(wanted.clone());
+            for row in rows {
+                let texts: Vec<String> = row.iter().flat_map(|(name, value)| {
+                    [name.clone(), value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())]
+                }).collect();
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                let read = columns.stream_row(entry("1-0", &texts).get(0)).unwrap();
+                // Of a name that is there twice the last value counts.
+                let mut expected = std::collections::BTreeMap::new();
+                for (name, value) in &row {
+                    if wanted.as_ref().is_none_or(|wanted| wanted.contains(name)) {
+                        expected.insert(name.as_str(), value.map(f64::from));
+                    }
+                }
+                prop_assert_eq!(read.values.len(), columns.names.len());
+                for (name, value) in columns.names.iter().zip(read.values) {
+                    prop_assert_eq!(value, expected.remove(name.as_str()).flatten());
+                }
+                prop_assert!(expected.is_empty());
+            }
         }
     }
 }

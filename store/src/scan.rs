@@ -5,14 +5,15 @@
 //! those alone are asked for; a block that came since the list was made makes the page be asked for
 //! again. Memory is bounded by the page, whatever the range.
 
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 
+use crate::answers::{Answer, List};
 use crate::block;
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::frame::Frame;
 use crate::keys::NodeKeys;
-use crate::row::{Columns, Row, bytes, id_ms, items, text};
+use crate::row::{Columns, Row, id_ms};
 use crate::tier::Tier;
 
 /// How many rows of the stream, and how many late ones, are fetched at once.
@@ -230,19 +231,28 @@ impl Scan {
     }
 
     /// Reads the replies to a look. `None`: there are blocks that it did not ask for; ask again.
-    fn take(&mut self, look: &Look, replies: &[Value]) -> Result<Option<FramePage>, StoreError> {
-        if let (Listing::Due, [reply]) = (&self.listing, replies) {
-            let starts = items(reply).ok_or_else(|| StoreError::reply("HKEYS"))?;
+    fn take(
+        &mut self,
+        look: &Look,
+        answers: &[Answer<'_>],
+    ) -> Result<Option<FramePage>, StoreError> {
+        if let (Listing::Due, [listed]) = (&self.listing, answers) {
+            let starts = listed.list().ok_or_else(|| StoreError::reply("HKEYS"))?;
             self.listing = Listing::Done(self.starts(starts));
             return Ok(None);
         }
-        let mut replies = results(replies, look.whole)?.iter();
+        let mut results = results(answers, look.whole)?.into_iter();
         let mut next = || {
-            let reply = replies.next().and_then(items);
-            reply.ok_or_else(|| StoreError::reply("a range"))
+            let list = results.next().and_then(Answer::list);
+            list.ok_or_else(|| StoreError::reply("a range"))
         };
         let stream = next()?;
-        let late = if self.late.is_some() { next()? } else { &[] };
+        let late = if self.late.is_some() {
+            Some(next()?)
+        } else {
+            None
+        };
+        let late: Vec<Answer<'_>> = late.into_iter().flatten().collect();
         if matches!(self.listing, Listing::Done(_)) {
             let listed = self.starts(next()?);
             let first = self.tier.block(look.from_ms);
@@ -255,14 +265,18 @@ impl Scan {
                 return Ok(None);
             }
         }
-        let packed = if look.blocks.is_empty() { &[] } else { next()? };
+        let packed = if look.blocks.is_empty() {
+            None
+        } else {
+            Some(next()?)
+        };
 
         let mut until_ms = look.until_ms;
         // Where one of the two has more, the page ends before its last row's time, so that rows
         // of one time stay together.
         let ends = [
             (stream.len(), stream.last().and_then(entry_ms)),
-            (late.len(), late.last().and_then(member_ms)),
+            (late.len(), late.last().copied().and_then(member_ms)),
         ];
         for (rows, last_ms) in ends {
             if rows >= PAGE_ROWS {
@@ -274,16 +288,20 @@ impl Scan {
             frame: Frame::of(&self.columns.names),
             ..FramePage::default()
         };
-        self.take_blocks(look, packed, &mut until_ms, &mut page);
+        if let Some(packed) = packed {
+            self.take_blocks(look, packed, &mut until_ms, &mut page);
+        }
         self.columns.names.clone_from(&page.frame.fields);
         let within = |ms: Option<u64>| ms.is_none_or(|ms| ms <= until_ms);
-        for entry in stream.iter().filter(|entry| within(entry_ms(entry))) {
+        for entry in stream.filter(|entry| within(entry_ms(*entry))) {
             let row = self.columns.stream_row(entry);
             page.push(&self.columns, row);
         }
         let late_from = page.frame.len();
-        for member in late.iter().filter(|member| within(member_ms(member))) {
-            let row = self.columns.late_row(member);
+        for member in late.into_iter().filter(|member| within(member_ms(*member))) {
+            let row = member
+                .bulk()
+                .and_then(|member| self.columns.late_row(member));
             page.push(&self.columns, row);
         }
         // Stable: of two rows with one time, the packed one comes first, then the stream's.
@@ -296,7 +314,7 @@ impl Scan {
     fn take_blocks(
         &mut self,
         look: &Look,
-        replies: &[Value],
+        packed: List<'_>,
         until_ms: &mut u64,
         page: &mut FramePage,
     ) {
@@ -305,7 +323,7 @@ impl Scan {
             .wanted()
             .map(|wanted| wanted.iter().map(String::as_str).collect());
         let (mut cells, mut taken) = (0_usize, 0_usize);
-        for (start, reply) in look.blocks.iter().zip(replies) {
+        for (start, packed) in look.blocks.iter().zip(packed) {
             if *start > *until_ms {
                 break;
             }
@@ -313,12 +331,13 @@ impl Scan {
                 *until_ms = start - 1;
                 break;
             }
-            if matches!(reply, Value::Nil) {
+            if packed.is_nil() {
                 continue;
             }
             taken += 1;
             let last = start.saturating_add(self.tier.block_ms() - 1);
-            let rows = bytes(reply)
+            let rows = packed
+                .bulk()
                 .and_then(|bytes| block::decode_columns(bytes, wanted.as_deref()).ok())
                 .filter(|rows| {
                     let ends = [rows.times_ms.first(), rows.times_ms.last()];
@@ -341,10 +360,9 @@ impl Scan {
     }
 
     /// The starts of the blocks, ascending. What is none is passed over.
-    fn starts(&self, replies: &[Value]) -> Vec<u64> {
-        let mut starts: Vec<u64> = replies
-            .iter()
-            .filter_map(|reply| text(reply)?.parse().ok())
+    fn starts(&self, listed: List<'_>) -> Vec<u64> {
+        let mut starts: Vec<u64> = listed
+            .filter_map(|start| start.text()?.parse().ok())
             .filter(|start| self.tier.block(*start) == *start)
             .collect();
         starts.sort_unstable();
@@ -371,22 +389,23 @@ pub(crate) async fn next_frames(scans: &mut [Scan]) -> Result<Vec<Option<FramePa
             (pipeline, looks)
         };
         let (pipeline, looks) = look(true);
-        let (looks, replies) = match connection.pipeline(&pipeline).await {
+        let (looks, answers) = match connection.ask(&pipeline).await {
             // A Redis whose memory is full takes no transaction, though this one only reads. Nor does
             // it take a block: no row moves meanwhile.
             Err(StoreError::Full) => {
                 let (pipeline, looks) = look(false);
-                (looks, connection.pipeline(&pipeline).await?)
+                (looks, connection.ask(&pipeline).await?)
             }
-            replies => (looks, replies?),
+            answers => (looks, answers?),
         };
-        let mut replies = replies.as_slice();
+        let answers: Vec<Answer<'_>> = answers.iter().collect();
+        let mut answers = answers.as_slice();
         waiting.clear();
         for (scan, look) in looks {
-            let (own, others) = replies
+            let (own, others) = answers
                 .split_at_checked(look.commands)
                 .ok_or_else(|| StoreError::reply("a range"))?;
-            replies = others;
+            answers = others;
             pages[scan] = scans[scan].take(&look, own)?;
             if pages[scan].is_none() {
                 waiting.push(scan);
@@ -396,25 +415,29 @@ pub(crate) async fn next_frames(scans: &mut [Scan]) -> Result<Vec<Option<FramePa
     Ok(pages)
 }
 
-/// What EXEC, the last of `replies`, gives for the commands before it; without a transaction the
-/// replies themselves.
-fn results(replies: &[Value], whole: bool) -> Result<&[Value], StoreError> {
-    let refused = |error: &redis::ServerError| StoreError::Refused {
+/// What EXEC, the last of `answers`, gives for the commands before it; without a transaction the
+/// answers themselves.
+fn results<'a>(answers: &[Answer<'a>], whole: bool) -> Result<Vec<Answer<'a>>, StoreError> {
+    let refused = |reason: &str| StoreError::Refused {
         command: "a range".to_owned(),
-        reason: error.to_string(),
+        reason: reason.to_owned(),
     };
-    let results = match replies.last() {
-        _ if !whole => replies,
-        Some(Value::Array(results)) => results,
-        Some(Value::ServerError(error)) => return Err(refused(error)),
-        _ => return Err(StoreError::reply("a range")),
-    };
-    for result in results {
-        if let Value::ServerError(error) = result {
-            return Err(refused(error));
+    let results: Vec<Answer<'a>> = if whole {
+        let exec = answers.last().copied();
+        if let Some(reason) = exec.and_then(Answer::refusal) {
+            return Err(refused(reason));
         }
+        let results = exec.and_then(Answer::list);
+        results
+            .ok_or_else(|| StoreError::reply("a range"))?
+            .collect()
+    } else {
+        answers.to_vec()
+    };
+    match results.iter().find_map(|result| result.refusal()) {
+        Some(reason) => Err(refused(reason)),
+        None => Ok(results),
     }
-    Ok(results)
 }
 
 impl FramePage {
@@ -426,10 +449,10 @@ impl FramePage {
     }
 }
 
-fn entry_ms(entry: &Value) -> Option<u64> {
-    id_ms(text(items(entry)?.first()?)?)
+fn entry_ms(entry: Answer<'_>) -> Option<u64> {
+    id_ms(entry.items().first()?.text()?)
 }
 
-fn member_ms(member: &Value) -> Option<u64> {
-    text(member)?.split_once(' ')?.0.parse().ok()
+fn member_ms(member: Answer<'_>) -> Option<u64> {
+    member.text()?.split_once(' ')?.0.parse().ok()
 }

@@ -5,16 +5,20 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls_native_certs::load_native_certs;
+use hostbus_daemon::trust::{self, Peer, TrustError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::Error as TlsError;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
 
 use crate::error::StoreError;
+
+const REDIS: Peer = Peer {
+    whose: "its",
+    mend: "name the CA of Redis in redis.ca_file",
+};
 
 /// What each connection needs. Clones share it.
 #[derive(Clone)]
@@ -42,15 +46,13 @@ impl Tls {
             url: format!("rediss://{host}"),
             reason: "this is neither a host name nor an address".to_owned(),
         })?;
-        let failed = |error: TlsError| StoreError::Tls(error.to_string());
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .with_root_certificates(roots(ca_file)?);
+        let roots = REDIS.roots(ca_file).map_err(of("redis.ca_file"))?;
+        let config = trust::client(roots).map_err(|error| StoreError::Tls(error.to_string()))?;
         let config = match identity {
             None => config.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates("redis.certificate_file", certificate)?;
+                let chain =
+                    trust::certificates(certificate).map_err(of("redis.certificate_file"))?;
                 let unusable = |reason: String| unusable("redis.key_file", key, reason);
                 let bytes = fs::read(key).map_err(|error| unusable(error.to_string()))?;
                 let secret = PrivateKeyDer::from_pem_slice(&bytes)
@@ -78,38 +80,12 @@ impl Tls {
     }
 }
 
-/// Whose signature we take.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, StoreError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let key = "redis.ca_file";
-        for certificate in certificates(key, path)? {
-            let added = roots.add(certificate);
-            added.map_err(|error| unusable(key, path, error.to_string()))?;
-        }
-        return Ok(roots);
+/// An error with a file that the setting `key` names.
+fn of(key: &'static str) -> impl Fn(TrustError) -> StoreError {
+    move |error| match error {
+        TrustError::File { path, reason } => StoreError::CertificateFile { key, path, reason },
+        TrustError::Nobody { .. } => StoreError::Tls(error.to_string()),
     }
-    roots.add_parsable_certificates(load_native_certs().certs);
-    if roots.is_empty() {
-        let text = "the system has no root certificates: install them (ca-certificates), or name the CA of Redis in redis.ca_file";
-        return Err(StoreError::Tls(text.to_owned()));
-    }
-    Ok(roots)
-}
-
-/// The certificates of a PEM file, at least one.
-fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let bytes = fs::read(path).map_err(|error| unusable(key, path, error.to_string()))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let read = read.map_err(|error| unusable(key, path, error.to_string()))?;
-    if read.is_empty() {
-        let reason = "it holds no certificate in PEM form".to_owned();
-        return Err(unusable(key, path, reason));
-    }
-    Ok(read)
 }
 
 fn unusable(key: &'static str, path: &Path, reason: String) -> StoreError {
@@ -131,7 +107,7 @@ pub(crate) fn explain(error: &io::Error, host: &str) -> String {
         };
     };
     match inner {
-        TlsError::InvalidCertificate(wrong) => explain_certificate(wrong, host),
+        TlsError::InvalidCertificate(wrong) => REDIS.explain(wrong, host),
         TlsError::InvalidMessage(_) => {
             "what answers there does not speak TLS: is this its tls-port?".to_owned()
         }
@@ -142,29 +118,10 @@ pub(crate) fn explain(error: &io::Error, host: &str) -> String {
     }
 }
 
-fn explain_certificate(wrong: &CertificateError, host: &str) -> String {
-    match wrong {
-        // A CA that was made anew has the same name and another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "its certificate is signed by nobody we trust: name its CA in redis.ca_file".to_owned()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "its certificate has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "its certificate is not valid yet: is this clock right?".to_owned()
-        }
-        CertificateError::NotValidForName => format!("its certificate is not for `{host}`"),
-        CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "its certificate is not for `{host}`, but for {}",
-            presented.join(", ")
-        ),
-        other => format!("its certificate can't be trusted: {other}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio_rustls::rustls::CertificateError;
+
     use super::*;
 
     #[test]
@@ -175,9 +132,6 @@ mod tests {
             assert!(text.contains(told), "{text}");
         };
         check(CertificateError::UnknownIssuer.into(), "redis.ca_file");
-        check(CertificateError::BadSignature.into(), "redis.ca_file");
-        check(CertificateError::Expired.into(), "expired");
-        check(CertificateError::NotValidYet.into(), "clock");
         check(CertificateError::NotValidForName.into(), "not for `db`");
     }
 }

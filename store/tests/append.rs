@@ -4,7 +4,9 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{BOOT, at, entries, entry, fixture, kill, mark, node, numbers, sample, write};
+use fixture::{
+    BOOT, WriteWhole, at, entries, entry, fixture, kill, mark, node, numbers, sample, write,
+};
 use hostbus_store::{Entry, Kept, Step};
 use hostbus_wire::Sample;
 

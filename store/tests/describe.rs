@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use fixture::{T, entries, fixture, mark, node};
+use fixture::{T, WriteWhole, entries, fixture, mark, node};
 use hostbus_store::{Describer, StoreError, Told};
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::info::Info;

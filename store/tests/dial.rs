@@ -6,7 +6,7 @@ mod fixture;
 
 use std::path::{Path, PathBuf};
 
-use fixture::{Fixture, at, entries, fixture, node, numbers};
+use fixture::{Fixture, WriteWhole, at, entries, fixture, node, numbers};
 use hostbus_daemon::Secret;
 use hostbus_store::{
     Appender, Connection, Describer, Extent, Facts, Reader, StoreConfig, StoreError, append_fsync,

@@ -6,7 +6,7 @@ mod fixture;
 
 use std::collections::BTreeSet;
 
-use fixture::{at, entries, fixture, node, numbers};
+use fixture::{WriteWhole, at, entries, fixture, node, numbers};
 use hostbus_store::keys::NodeKeys;
 use hostbus_store::{Connection, Describer, Extent, Forgotten, Tier, forget};
 use hostbus_wire::info::Info;

@@ -72,3 +72,27 @@ async fn what_is_too_old_leaves_a_redis_that_takes_nothing() {
     );
     assert_eq!(times(&fixture, &node).await, [T]);
 }
+
+#[tokio::test]
+async fn a_series_of_which_all_is_too_old_makes_room_in_a_redis_that_takes_nothing() {
+    let mut fixture = fixture().await;
+    let node = node("a");
+    fill(&fixture, &node);
+    fixture.config.retention.raw.seconds = 24 * 3600;
+    let mut keeper = Keeper::open(&fixture.config).unwrap();
+    let now_ms = T + 30 * HOUR;
+    let tended = keeper.tend(&node, SERIES, now_ms).await;
+    assert!(
+        matches!(tended, Ok(_) | Err(StoreError::Full)),
+        "{tended:?}"
+    );
+    assert_eq!(times(&fixture, &node).await, [0; 0]);
+    // Once there is room it is gone as if it never was.
+    let mut redis = fixture.redis();
+    redis::cmd("CONFIG")
+        .arg(&["SET", "maxmemory", "0"])
+        .exec(&mut redis)
+        .unwrap();
+    let tended = keeper.tend(&node, SERIES, now_ms).await.unwrap();
+    assert!(tended.gone, "{tended:?}");
+}

@@ -4,7 +4,7 @@ mod fixture;
 
 use std::collections::BTreeMap;
 
-use fixture::{Fixture, at, entries, entry, fixture, mark, node};
+use fixture::{Fixture, WriteWhole, at, entries, entry, fixture, mark, node};
 use hostbus_store::rollup::{Bucket, Fields};
 use hostbus_store::{Entry, Kept, Step, Tier};
 use hostbus_wire::NodePath;

@@ -7,7 +7,7 @@ mod fixture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fixture::{Fixture, at, entries, entry, fixture, mark, node, numbers};
+use fixture::{Fixture, WriteWhole, at, entries, entry, fixture, mark, node, numbers};
 use hostbus_store::{Appender, Entry, StoreConfig};
 use hostbus_wire::NodePath;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fixture::{at, entries, entry, fixture, node, numbers};
+use fixture::{WriteWhole, at, entries, entry, fixture, node, numbers};
 use hostbus_store::{Entry, Reader, Row, Tier, block};
 use proptest::collection::vec;
 use proptest::prelude::*;

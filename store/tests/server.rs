@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::{at, entries, fixture, kill, node, numbers, stall, write};
+use fixture::{WriteWhole, at, entries, fixture, kill, node, numbers, stall, write};
 use hostbus_store::{Appender, Connection, PrivateServer, Reader, StoreConfig};
 
 async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {

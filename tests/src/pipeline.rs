@@ -109,17 +109,24 @@ impl Pipeline {
     /// `[notifier]`. Its spool and its rules are in the folder.
     #[must_use]
     pub fn notifier(&self, instance: &str, rules: &str, more: &str) -> Service {
+        let spool = self.folder.join("spool");
+        let more = format!("{more}\n[notifier.spool]\nfolder = {spool:?}\n");
+        self.notifier_in_memory(instance, rules, &more)
+    }
+
+    /// The same without a spool on disk.
+    #[must_use]
+    pub fn notifier_in_memory(&self, instance: &str, rules: &str, more: &str) -> Service {
         let rules = self.folder.write(&format!("rules-{instance}.toml"), rules);
         let bus = bus_section(&self.folder, self.address, "notifier");
         let settings = format!(
-            "{bus}\n[notifier]\ninstance = \"{instance}\"\nrules = [\"{}\"]\ndefault_rules = false\n{more}\n[notifier.spool]\nfolder = \"{}\"\n",
-            rules.display(),
-            self.folder.join("spool").display(),
+            "{bus}\n[notifier]\ninstance = \"{instance}\"\nrules = [{rules:?}]\ndefault_rules = false\n{more}"
         );
         let settings = self
             .folder
             .write(&format!("notifier-{instance}.toml"), &settings);
-        service(&self.folder, "hostbus-notifier", &settings)
+        // A spool would be there.
+        service(&self.folder, "hostbus-notifier", &settings).env("STATE_DIRECTORY", "")
     }
 
     /// Who `user` is on the bus.

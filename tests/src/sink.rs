@@ -22,6 +22,8 @@ pub enum Mood {
     LosesAnswers,
     /// It is not taken: 503.
     Busy,
+    /// It is taken with this header `Authorization` only: else 401.
+    Wants(&'static str),
     /// The connection is closed at once.
     Away,
 }
@@ -140,7 +142,12 @@ impl Sink {
             reader.read_exact(&mut bytes).ok()?;
             let body = serde_json::from_slice(&bytes).ok()?;
             let mut state = self.state();
-            let mood = state.mood;
+            let shown = headers.iter().find(|(name, _)| name == "authorization");
+            let shown = shown.map(|(_, value)| value.as_str());
+            let mood = match state.mood {
+                Mood::Wants(wanted) if shown == Some(wanted) => Mood::Takes,
+                mood => mood,
+            };
             if matches!(mood, Mood::Takes | Mood::LosesAnswers) {
                 state.taken.push(Taken {
                     headers,
@@ -153,6 +160,7 @@ impl Sink {
             let answer: &[u8] = match mood {
                 Mood::Takes => b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
                 Mood::Busy => b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
+                Mood::Wants(_) => b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
                 Mood::LosesAnswers | Mood::Away => return None,
             };
             writer.write_all(answer).ok()?;

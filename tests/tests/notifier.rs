@@ -12,6 +12,8 @@ use hostbus_tests::mosquitto::Version;
 use hostbus_tests::pipeline::Pipeline;
 use hostbus_tests::poll;
 use hostbus_tests::sink::{Mood, Sink, Taken};
+use hostbus_wire::decode_open;
+use hostbus_wire::silence::Silence;
 use serde_json::Value;
 
 const BUSY: &str = r#"
@@ -159,6 +161,14 @@ fn a_script_raises_an_alert_and_a_silence_holds_back_what_is_told_afterwards() {
     let operator = pipeline.account("operator");
     let silences = "hostbus/v1/home/_silences/s1";
     operator.publish_retained(folder, Version::V5, silences, silence);
+    let watcher = pipeline
+        .account("viewer")
+        .subscribe(folder, Version::V5, &[silences])
+        .ready();
+    watcher.wait_for("the silence with its end", |received| {
+        let silence: Result<Silence, _> = decode_open(&received.payload);
+        silence.is_ok_and(|silence| silence.until.is_some() && silence.seconds == Some(3_600))
+    });
     let disk = "hostbus/v1/home/web1/alerts/disk/%2Fdata";
     script.publish_retained(folder, Version::V5, disk, b"{}");
     script.publish_retained(folder, Version::V5, topic, b"");

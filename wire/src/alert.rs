@@ -175,6 +175,10 @@ pub struct Alert {
     pub over: Option<u64>,
 }
 
+impl codec::Open for Alert {
+    const EXAMPLE: &'static str = r#"{"severity": "warning", "summary": "the backup failed"}"#;
+}
+
 impl Alert {
     /// Reads the alert that stands at `key`, CBOR or JSON, and fills in what its author left out.
     /// What is too long is cut. `None` is an empty payload: the alert is gone.

@@ -30,6 +30,9 @@ impl de::Error for Mistake {
     }
 }
 
+/// The least float of 16 bits above 0, 2^-24.
+const TINIEST_HALF: f64 = 1.0 / 16_777_216.0;
+
 fn unreadable() -> Mistake {
     Mistake("no CBOR".to_owned())
 }
@@ -142,14 +145,13 @@ fn simple<'b>(byte: u8, argument: u64) -> Result<Head<'b>, Mistake> {
     })
 }
 
-/// A float of 16 bits, as appendix D of RFC 8949 reads it.
-fn half(bits: u32) -> f64 {
-    let (exponent, fraction) = ((bits >> 10) & 0x1f, f64::from(bits & 0x3ff));
+/// A float of 16 bits, as appendix D of RFC 8949 reads it: its parts stand in one of 64 bits.
+pub(crate) fn half(bits: u32) -> f64 {
+    let (exponent, fraction) = (u64::from((bits >> 10) & 0x1f), u64::from(bits & 0x3ff));
     let size = match exponent {
-        0 => fraction * 2_f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (fraction + 1024.0) * 2_f64.powi(i32::try_from(exponent).unwrap_or_default() - 25),
+        0 => f64::from(bits & 0x3ff) * TINIEST_HALF,
+        31 => f64::from_bits(0x7ff << 52 | fraction << 42),
+        _ => f64::from_bits((exponent + 1023 - 15) << 52 | fraction << 42),
     };
     if bits & 0x8000 == 0 { size } else { -size }
 }

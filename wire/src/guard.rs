@@ -96,19 +96,9 @@ pub enum Violation {
 /// # Errors
 /// The first limit that is broken.
 pub fn check(bytes: &[u8]) -> Result<(), Violation> {
-    check_size(bytes)?;
-    let mut scan = Scan {
-        rest: bytes,
-        numbers: 0,
-    };
+    let mut scan = Scan::new(bytes)?;
     scan.item(0)?;
-    if scan.rest.is_empty() {
-        Ok(())
-    } else {
-        Err(Violation::Trailing {
-            bytes: scan.rest.len(),
-        })
-    }
+    scan.end()
 }
 
 /// Checks the size of `bytes` alone, for what is not CBOR.
@@ -128,14 +118,32 @@ fn duplicate(key: &[u8]) -> Violation {
     }
 }
 
-struct Scan<'b> {
+/// A place in a payload up to which no limit is broken.
+pub(crate) struct Scan<'b> {
     rest: &'b [u8],
     numbers: usize,
 }
 
 impl<'b> Scan<'b> {
+    /// At the beginning of `bytes`.
+    pub(crate) fn new(bytes: &'b [u8]) -> Result<Self, Violation> {
+        check_size(bytes)?;
+        Ok(Self {
+            rest: bytes,
+            numbers: 0,
+        })
+    }
+
+    /// The payload must end here.
+    pub(crate) fn end(&self) -> Result<(), Violation> {
+        match self.rest.len() {
+            0 => Ok(()),
+            bytes => Err(Violation::Trailing { bytes }),
+        }
+    }
+
     /// Walks one item that stands `depth` containers deep. Recursion ends at [`MAX_DEPTH`].
-    fn item(&mut self, depth: usize) -> Result<(), Violation> {
+    pub(crate) fn item(&mut self, depth: usize) -> Result<(), Violation> {
         let byte = self.byte()?;
         match byte >> 5 {
             0 | 1 => {
@@ -227,7 +235,8 @@ impl<'b> Scan<'b> {
         self.number()
     }
 
-    fn number(&mut self) -> Result<(), Violation> {
+    /// A number more was passed.
+    pub(crate) fn number(&mut self) -> Result<(), Violation> {
         self.numbers += 1;
         if self.numbers > MAX_NUMBERS {
             Err(Violation::TooManyNumbers)
@@ -237,7 +246,7 @@ impl<'b> Scan<'b> {
     }
 
     /// Reads the argument of a container's head, and checks that it may stand at this depth.
-    fn open(&mut self, byte: u8, depth: usize) -> Result<u64, Violation> {
+    pub(crate) fn open(&mut self, byte: u8, depth: usize) -> Result<u64, Violation> {
         if depth >= MAX_DEPTH {
             return Err(Violation::TooDeep);
         }
@@ -254,7 +263,8 @@ impl<'b> Scan<'b> {
         }
     }
 
-    fn bytes(&mut self, byte: u8, most: usize) -> Result<&'b [u8], Violation> {
+    /// The content of a text or of bytes, at most `most` of them.
+    pub(crate) fn bytes(&mut self, byte: u8, most: usize) -> Result<&'b [u8], Violation> {
         let length = self.argument(byte)?;
         let too_long = Violation::TextTooLong { bytes: length };
         let length = usize::try_from(length)
@@ -270,7 +280,7 @@ impl<'b> Scan<'b> {
     }
 
     /// The argument of an item's head, section 3 of RFC 8949.
-    fn argument(&mut self, byte: u8) -> Result<u64, Violation> {
+    pub(crate) fn argument(&mut self, byte: u8) -> Result<u64, Violation> {
         match byte & 0x1f {
             small @ 0..=23 => Ok(small.into()),
             24 => self.take::<1>().map(|[value]| value.into()),
@@ -282,11 +292,13 @@ impl<'b> Scan<'b> {
         }
     }
 
-    fn byte(&mut self) -> Result<u8, Violation> {
+    /// The head of the next item.
+    pub(crate) fn byte(&mut self) -> Result<u8, Violation> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Violation> {
+    /// The next bytes, whatever they are.
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Violation> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(Violation::Truncated)?;
         self.rest = rest;
         Ok(*taken)

@@ -60,6 +60,14 @@ pub fn is_id(text: &str) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
+/// Tells whether `text` has the shape of an instance's name.
+pub(crate) fn is_name(text: &str) -> bool {
+    // Most names are plain, and bytes are looked at faster than letters.
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
+    (1..=MAX_NAME_BYTES).contains(&text.len())
+        && (text.as_bytes().iter().all(is_plain) || !text.chars().any(char::is_control))
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $Name:ident, $what:literal) => {
         $(#[$doc])*
@@ -225,10 +233,11 @@ impl TryFrom<String> for Name {
     type Error = IdError;
 
     fn try_from(text: String) -> Result<Self, IdError> {
-        if text.is_empty() || text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
-            return Err(IdError::Name { bytes: text.len() });
+        if is_name(&text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError::Name { bytes: text.len() })
         }
-        Ok(Self(text.into()))
     }
 }
 

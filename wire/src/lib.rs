@@ -51,7 +51,7 @@ mod scalar;
 mod section;
 
 pub use access::{Access, Coverage};
-pub use codec::{DecodeError, EncodeError, decode, decode_open, encode};
+pub use codec::{DecodeError, EncodeError, Open, decode, decode_open, encode};
 pub use decimal::Decimal;
 pub use field::{Field, FieldKind, Unit};
 pub use ids::{IdError, Name, NodeId, NodePath, SiteId};

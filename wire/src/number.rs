@@ -96,6 +96,8 @@ pub trait Point: Copy + Sized {
     fn from_float(value: f64) -> Option<Self>;
     #[doc(hidden)]
     const EXPECTED: &'static str;
+    #[doc(hidden)]
+    const IS_WHOLE: bool;
 }
 
 impl Point for u64 {
@@ -123,6 +125,7 @@ impl Point for u64 {
     }
 
     const EXPECTED: &'static str = "a whole number from 0 to 2^64-1";
+    const IS_WHOLE: bool = true;
 }
 
 impl Point for f64 {
@@ -159,6 +162,7 @@ impl Point for f64 {
     }
 
     const EXPECTED: &'static str = "a finite number";
+    const IS_WHOLE: bool = false;
 }
 
 /// Writes a number as short as it goes.

@@ -1,5 +1,5 @@
-//! One macro that makes a section's struct, its codec and its table of fields from one list, so
-//! that the three can't drift apart.
+//! One macro that makes a section's struct, its codec, its table of fields and its shape from one list,
+//! so that the four can't drift apart.
 
 /// Makes a section. Each field is optional: unknown is absent, never 0.
 macro_rules! section {
@@ -47,6 +47,19 @@ macro_rules! section {
                     meaning: $meaning,
                 },)*
             ];
+
+            /// How it stands in a payload.
+            pub(crate) const SHAPE: $crate::sample::shape::Shape = $crate::sample::shape::Shape {
+                series: $series,
+                keys: &[
+                    $($( stringify!($label), )*)?
+                    $( stringify!($field), )*
+                    $( stringify!($list), )?
+                ],
+                labels: <[&str]>::len(&[$($( stringify!($label), )*)?]),
+                fields: Self::FIELDS,
+                whole: &[$( <$Point as $crate::number::Point>::IS_WHOLE, )*],
+            };
 
             /// A section in which nothing is known yet.
             #[must_use]

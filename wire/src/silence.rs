@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::AlertSeverity;
-use crate::codec::Map;
+use crate::codec::{Map, Open};
 
 /// No notice goes out for the alerts that it matches, while it lasts.
 ///
@@ -40,8 +40,8 @@ pub struct Silence {
     /// recurrence it must be given, or [`seconds`](Self::seconds).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// In the place of `until`: for how long from its arrival, or from `from`, for scripts that would
-    /// have to compute a time.
+    /// For how long from its arrival, or from `from`, for scripts that would have to compute a time. A
+    /// notifier adds the [`until`](Self::until) that follows; of both the earlier end counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
     /// Only within this window of each week.
@@ -85,4 +85,13 @@ pub struct Acknowledgement {
     /// Until when. Absent: until the alert changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+}
+
+impl Open for Silence {
+    const EXAMPLE: &'static str =
+        r#"{"nodes": ["nas"], "seconds": 7200, "by": "backup.sh", "why": "backup"}"#;
+}
+
+impl Open for Acknowledgement {
+    const EXAMPLE: &'static str = r#"{"by": "ann", "why": "a disk is ordered"}"#;
 }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::settings::{CHANNELS, SENSOR, THRESHOLD, node};
 use super::sink::{self, Pending};
 use crate::load::{self, Numbers, Variants};
-use crate::node as wire;
+use crate::packet;
 
 /// How often samples are written.
 const PACE: Duration = Duration::from_millis(1);
@@ -44,8 +44,8 @@ impl Samples {
     pub(super) async fn connect(address: &str, nodes: usize) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(&wire::connect("bench-alert")).await?;
-        let ack = wire::packet(&mut stream, &mut BytesMut::new()).await?;
+        stream.write_all(&packet::connect("bench-alert")).await?;
+        let ack = packet::next(&mut stream, &mut BytesMut::new()).await?;
         ensure!(ack.get(3) == Some(&0), "the broker refused the generator");
         Ok(Self {
             stream,
@@ -144,7 +144,7 @@ impl Samples {
         let seq = self.seqs[number];
         variants.write(&mut payload, clock::unix_ms(), self.boot, seq, 1);
         // Retained, as the contract says.
-        wire::publish(output, 0x31, &self.topics[number], &payload);
+        packet::publish(output, 0x31, &self.topics[number], &payload);
     }
 }
 

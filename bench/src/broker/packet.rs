@@ -7,6 +7,8 @@ use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::packet::{frame, text};
+
 /// The version that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -49,7 +51,7 @@ pub(crate) async fn connect(
     body.extend([level, 2, 0, 0]);
     body.extend(version.no_properties());
     text(&mut body, client_id);
-    stream.write_all(&frame(0x10, &body)).await?;
+    stream.write_all(&framed(0x10, &body)).await?;
     let (first, answer) = read(&mut stream).await?;
     ensure!(
         first == 0x20 && answer.get(1) == Some(&0),
@@ -69,7 +71,7 @@ pub(crate) async fn subscribe(
     body.extend(version.no_properties());
     text(&mut body, filter);
     body.push(qos);
-    stream.write_all(&frame(0x82, &body)).await?;
+    stream.write_all(&framed(0x82, &body)).await?;
     let (first, answer) = read(stream).await?;
     ensure!(
         first == 0x90 && answer.last() == Some(&qos),
@@ -88,22 +90,9 @@ async fn read(stream: &mut TcpStream) -> anyhow::Result<(u8, Vec<u8>)> {
     Ok((first, body))
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u16).to_be_bytes());
-    out.extend(text.as_bytes());
-}
-
-fn frame(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    let mut left = body.len();
-    loop {
-        let low = (left % 128) as u8;
-        left /= 128;
-        out.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
+fn framed(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(5 + body.len());
+    frame(&mut out, first, body.len());
     out.extend(body);
     out
 }
@@ -141,7 +130,7 @@ impl Publishes {
         body.extend(version.no_properties());
         let before_payload = body.len();
         body.resize(before_payload + payload_bytes.max(8), b'x');
-        let one = frame(0x30 | qos << 1, &body);
+        let one = framed(0x30 | qos << 1, &body);
         let head = one.len() - body.len();
         Self {
             length: one.len(),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::server as broker;
-use crate::node;
+use crate::packet;
 use crate::publisher::agent::{self, Agent};
 use crate::server::Server;
 
@@ -121,11 +121,11 @@ pub(super) async fn wait(
     server: &mut Server,
 ) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(broker).await?;
-    stream.write_all(&node::connect("bench.probe")).await?;
+    stream.write_all(&packet::connect("bench.probe")).await?;
     for seconds in 1_000_000.. {
         let mut output = Vec::new();
         let payload = format!("{seconds}:1");
-        node::publish(
+        packet::publish(
             &mut output,
             0x30,
             "collectd/probe/bench/gauge-up",

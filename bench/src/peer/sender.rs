@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Load;
 use crate::load::{self, POINTS};
-use crate::node;
+use crate::packet;
 use crate::publisher::agent::Agent;
 use crate::server::Server;
 
@@ -102,9 +102,11 @@ async fn run_node(
     room: Arc<Semaphore>,
 ) -> anyhow::Result<(u64, TcpStream)> {
     stream.set_nodelay(true)?;
-    stream.write_all(&node::connect(&path.to_string())).await?;
+    stream
+        .write_all(&packet::connect(&path.to_string()))
+        .await?;
     let mut input = bytes::BytesMut::new();
-    let ack = node::packet(&mut stream, &mut input).await?;
+    let ack = packet::next(&mut stream, &mut input).await?;
     ensure!(ack.get(3) == Some(&0), "the broker refused {path}");
     let topics: Vec<String> = metrics
         .names
@@ -124,7 +126,7 @@ async fn run_node(
             payload.clear();
             payload.extend(seconds.as_bytes());
             payload.extend(value.as_bytes());
-            node::publish(&mut output, 0x30, topic, &payload);
+            packet::publish(&mut output, 0x30, topic, &payload);
         }
         stream.write_all(&output).await?;
     }

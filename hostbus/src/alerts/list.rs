@@ -41,6 +41,9 @@ pub(super) async fn alerts(args: &AlertsListArgs) -> anyhow::Result<()> {
     if none {
         writeln!(out, "nothing fires")?;
     }
+    for trouble in standing.troubles() {
+        writeln!(out, "{}", plain(&trouble))?;
+    }
     for topic in &standing.unreadable {
         tracing::warn!(topic, "what stands there can't be read");
     }

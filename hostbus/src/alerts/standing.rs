@@ -1,21 +1,23 @@
-//! What stands on the bus of alerts: the alerts themselves, acknowledgements, silences, and what people
-//! were told.
+//! What stands on the bus of alerts: the alerts themselves, acknowledgements, silences, what people were
+//! told, and how the notifiers are.
 
 use std::collections::BTreeMap;
 
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey, AlertState};
+use hostbus_wire::health::{Health, HealthState};
 use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::told::Told;
 use hostbus_wire::topic::{NodeTopic, SiteTopic};
 use hostbus_wire::{Kind, QoS, SiteId, Topic, TopicRoot, decode, decode_open};
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Alert,
     Kind::InstanceAlert,
     Kind::Acknowledgement,
     Kind::Silence,
     Kind::Told,
+    Kind::System,
 ];
 
 /// What stands there.
@@ -27,6 +29,8 @@ pub(crate) struct Standing {
     pub(crate) silences: BTreeMap<(SiteId, String), Silence>,
     /// By the alert and the channel.
     pub(crate) told: BTreeMap<(AlertKey, String), Told>,
+    /// The notifiers by site and name.
+    pub(crate) notifiers: BTreeMap<(SiteId, String), Health>,
     /// Topics with payloads that can't be read.
     pub(crate) unreadable: Vec<String>,
 }
@@ -83,9 +87,46 @@ impl Standing {
                 let told: Told = decode(payload).ok()?;
                 self.told.insert((told.alert.clone(), channel.into()), told);
             }
+            Topic::Site(
+                site,
+                SiteTopic::System {
+                    component,
+                    instance,
+                },
+            ) if &*component == "notifier" => {
+                let key = (site, instance.into());
+                if gone {
+                    self.notifiers.remove(&key);
+                } else {
+                    self.notifiers.insert(key, decode(payload).ok()?);
+                }
+            }
             _ => {}
         }
         Some(())
+    }
+
+    /// What people should know of the notifiers: what is wrong with those that run, and that none runs.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let is_of = |of: &SiteId, state| {
+            let mut all = self.notifiers.iter();
+            all.any(|((site, _), health)| site == of && health.state == state)
+        };
+        let runs = |site| is_of(site, HealthState::Ok) || is_of(site, HealthState::Degraded);
+        let mut troubles = Vec::new();
+        for ((site, name), health) in &self.notifiers {
+            match (health.state, &health.reason) {
+                (HealthState::Degraded, Some(reason)) => {
+                    troubles.push(format!("notifier {name} of {site}: {reason}"));
+                }
+                (HealthState::Stopped, _) if !runs(site) => {
+                    let trouble = "it has stopped, and nobody is told of alerts";
+                    troubles.push(format!("notifier {name} of {site}: {trouble}"));
+                }
+                _ => {}
+            }
+        }
+        troubles
     }
 
     /// The channels that told people what stands in the alert now.
@@ -180,6 +221,40 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(standing.unreadable, ["hostbus/v1/home/web2/alerts/backup"]);
         assert_eq!(standing.silences.len(), 1);
+    }
+
+    #[test]
+    fn a_notifier_that_is_troubled_or_gone_is_named() {
+        let check = |notifiers: &[(&str, HealthState, &str)], expected: &[&str]| {
+            let mut standing = Standing::default();
+            for (name, state, reason) in notifiers {
+                let health = Health {
+                    ts: 5,
+                    state: *state,
+                    reason: (!reason.is_empty()).then(|| (*reason).to_owned()),
+                    version: String::new(),
+                    counters: [].into(),
+                };
+                let message = Message {
+                    topic: format!("hostbus/v1/home/_system/{name}"),
+                    payload: hostbus_wire::encode(&health).unwrap().into(),
+                    retained: true,
+                };
+                standing.take(&TopicRoot::default(), &message, 7);
+            }
+            assert_eq!(standing.troubles(), expected);
+        };
+        use HealthState::{Degraded, Ok, Stopped};
+        check(&[], &[]);
+        check(&[("broker/main", Degraded, "no disk")], &[]);
+        check(&[("notifier/main", Ok, "standing by for second")], &[]);
+        let ops = "channel ops has failed since then: HTTP 401";
+        let told = format!("notifier main of home: {ops}");
+        check(&[("notifier/main", Degraded, ops)], &[&told]);
+        let one = [("notifier/main", Stopped, ""), ("notifier/second", Ok, "")];
+        check(&one, &[]);
+        let stopped = "notifier main of home: it has stopped, and nobody is told of alerts";
+        check(&[("notifier/main", Stopped, "")], &[stopped]);
     }
 
     #[test]

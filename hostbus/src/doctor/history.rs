@@ -102,7 +102,7 @@ fn judge(told: &Told, now_ms: u64) -> Vec<Finding> {
 /// The check that a caution belongs to.
 fn check_of(caution: &Caution) -> &'static str {
     match caution {
-        Caution::TooOld { .. } | Caution::Replica => "redis",
+        Caution::TooOld { .. } | Caution::Replica | Caution::Cluster => "redis",
         Caution::NotDurable | Caution::DiskFailed => "persistence",
         Caution::Evicts { .. } | Caution::NearlyFull { .. } => "memory",
     }
@@ -138,6 +138,7 @@ mod tests {
             maxmemory_bytes: 64 << 20,
             used_memory_bytes: 5 << 20,
             is_replica: false,
+            is_cluster: false,
             time_ms: 1_000_000,
             process: 1,
         };

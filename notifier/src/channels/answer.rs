@@ -81,16 +81,35 @@ impl Answer {
         }
     }
 
-    /// What the status alone says: 2xx took it; 408, 425, 429 and 5xx may take it later; the rest never.
-    /// `hint` says how a refusal is mended.
+    /// What the status alone says, after RFC 9110, section 15: 2xx took it; 408, 425 (RFC 8470), 429
+    /// (RFC 6585) and 5xx may take it later. Of the rest, 3xx and what is about who asks, where and in which
+    /// way (401 to 405, 407, 410, 415, 421, 423, 426, 431, 451) says that the channel is broken; what is left,
+    /// as 400, 413 and 422, is about this message. `hint` says how it is mended.
     #[must_use]
     pub fn by_status(&self, hint: &str) -> Verdict {
         match self.status {
             200..=299 => Verdict::Delivered,
             408 | 425 | 429 | 500..=599 => self.later(),
-            _ => Verdict::Refused {
-                reason: format!("{}; {hint}", self.summary()),
-            },
+            300..=399 | 401..=405 | 407 | 410 | 415 | 421 | 423 | 426 | 431 | 451 => {
+                self.broken(hint)
+            }
+            _ => self.refused(hint),
+        }
+    }
+
+    /// The channel is at fault, for what the status and body say.
+    #[must_use]
+    pub fn broken(&self, hint: &str) -> Verdict {
+        Verdict::Broken {
+            reason: format!("{}; {hint}", self.summary()),
+        }
+    }
+
+    /// The message is at fault, for what the status and body say.
+    #[must_use]
+    pub fn refused(&self, hint: &str) -> Verdict {
+        Verdict::Refused {
+            reason: format!("{}; {hint}", self.summary()),
         }
     }
 
@@ -166,6 +185,7 @@ mod tests {
             let found = match answer(status, &[], "").by_status("look") {
                 Verdict::Delivered => "delivered",
                 Verdict::Retry { .. } => "retry",
+                Verdict::Broken { .. } => "broken",
                 Verdict::Refused { .. } => "refused",
             };
             assert_eq!(found, expected, "{status}");
@@ -176,7 +196,10 @@ mod tests {
         for status in [408, 425, 429, 500, 502, 503, 599] {
             check(status, "retry");
         }
-        for status in [301, 304, 400, 401, 403, 404, 410, 413, 422] {
+        for status in [301, 304, 401, 403, 404, 405, 407, 410, 415, 451] {
+            check(status, "broken");
+        }
+        for status in [400, 409, 413, 418, 422] {
             check(status, "refused");
         }
     }

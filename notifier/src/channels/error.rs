@@ -1,8 +1,8 @@
 //! What can be wrong with a channel's settings.
 
-use hostbus_daemon::secret::SecretError;
 use thiserror::Error;
 
+use super::secret::SourceError;
 use crate::template::TemplateError;
 
 /// Why a channel could not be opened. No secret stands in it.
@@ -18,7 +18,7 @@ pub enum ChannelError {
         /// What they are for and where they come from.
         expected: String,
     },
-    /// Two keys that say the same.
+    /// A template that stands in two places.
     #[error("`notifier.channels.{channel}` has both `{first}` and `{second}`: keep one of them")]
     Both {
         /// The channel.
@@ -42,31 +42,9 @@ pub enum ChannelError {
         /// What was expected.
         expected: String,
     },
-    /// A secret's file can't be read or is empty.
-    #[error("bad value for `notifier.channels.{channel}.{key}`: {source}")]
-    Secret {
-        /// The channel.
-        channel: String,
-        /// The key.
-        key: String,
-        /// What was wrong with the file.
-        source: SecretError,
-    },
-    /// A variable of the environment that should hold a secret does not.
-    #[error(
-        "bad value for `notifier.channels.{channel}.{key}`: the environment variable `{variable}` \
-         {problem}"
-    )]
-    Variable {
-        /// The channel.
-        channel: String,
-        /// The key.
-        key: String,
-        /// The variable.
-        variable: String,
-        /// `is not set`, `is empty`, `is no UTF-8`.
-        problem: &'static str,
-    },
+    /// A secret can't be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A template's file can't be read.
     #[error("bad value for `notifier.channels.{channel}.{key}`: failed to read {path}: {source}")]
     File {

@@ -115,7 +115,7 @@ pub(crate) fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
 }
 
 /// Holds a channel to its verdicts: status, header, body, then `delivered`, `retry` with the seconds after
-/// which (none: -1), or `refused`, and a word of the reason.
+/// which (none: -1), `broken` or `refused`, and a word of the reason.
 pub(crate) fn judges(channel: &dyn Http, cases: &[(u16, &str, &str, Expected, &str)]) {
     for (status, retry_after, body, expected, word) in cases {
         let headers: &[_] = match *retry_after {
@@ -133,6 +133,7 @@ pub(crate) fn judges(channel: &dyn Http, cases: &[(u16, &str, &str, Expected, &s
                 reason,
                 after: Some(after),
             } => (Expected::RetryAfterMs(after.as_millis()), reason.as_str()),
+            Verdict::Broken { reason } => (Expected::Broken, reason.as_str()),
             Verdict::Refused { reason } => (Expected::Refused, reason.as_str()),
         };
         assert_eq!(found, *expected, "{status} {body}");
@@ -146,5 +147,6 @@ pub(crate) enum Expected {
     Delivered,
     Retry,
     RetryAfterMs(u128),
+    Broken,
     Refused,
 }

@@ -8,10 +8,12 @@
 //! | [`config`] | a channel's section of the settings |
 //! | [`opening`] | what a channel is opened with: its name, its words, its secrets |
 //! | [`secret`] | secrets from files and the environment |
+//! | [`files`] | the files that a channel was opened with |
 //! | [`signature`] | HMAC-SHA256 and how it is written |
 //! | [`address`] | which addresses are taken |
 //! | [`limits`] | how much a service takes, and how fast |
 //! | [`answer`] | what HTTP answers mean, and what of them may be shown |
+//! | [`errcode`] | the answers of DingTalk and WeCom |
 //! | [`colour`], [`document`] | a notice's colour; a notice as JSON |
 //! | [`webhook`], [`feishu`], [`dingtalk`], [`wecom`], [`telegram`], [`slack`], [`discord`], [`ntfy`], [`gotify`], [`pushover`], [`pagerduty`] | one service each, by HTTP |
 //! | [`email`], [`mqtt`], [`command`] | the others |
@@ -25,10 +27,12 @@ pub mod dingtalk;
 pub mod discord;
 pub mod document;
 pub mod email;
+pub mod errcode;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod examples;
 pub mod feishu;
+pub mod files;
 pub mod gotify;
 pub mod limits;
 pub mod mqtt;
@@ -90,34 +94,42 @@ impl Channel {
         zone: &TimeZone,
     ) -> Result<Self, ChannelError> {
         let opening = Opening::new(name, &config.wording, language, zone)?;
-        Ok(match &config.service {
+        Self::open_by(&opening, &config.service)
+    }
+
+    /// Opens a channel of this service by `opening`, which then knows the files that were read.
+    ///
+    /// # Errors
+    /// As [`Channel::open`].
+    pub fn open_by(opening: &Opening<'_>, service: &ServiceConfig) -> Result<Self, ChannelError> {
+        Ok(match service {
             ServiceConfig::Webhook(config) => {
-                Self::Webhook(webhook::Webhook::open(config, &opening)?)
+                Self::Webhook(webhook::Webhook::open(config, opening)?)
             }
-            ServiceConfig::Feishu(config) => Self::Feishu(feishu::Feishu::open(config, &opening)?),
+            ServiceConfig::Feishu(config) => Self::Feishu(feishu::Feishu::open(config, opening)?),
             ServiceConfig::DingTalk(config) => {
-                Self::DingTalk(dingtalk::DingTalk::open(config, &opening)?)
+                Self::DingTalk(dingtalk::DingTalk::open(config, opening)?)
             }
-            ServiceConfig::WeCom(config) => Self::WeCom(wecom::WeCom::open(config, &opening)?),
+            ServiceConfig::WeCom(config) => Self::WeCom(wecom::WeCom::open(config, opening)?),
             ServiceConfig::Telegram(config) => {
-                Self::Telegram(telegram::Telegram::open(config, &opening)?)
+                Self::Telegram(telegram::Telegram::open(config, opening)?)
             }
-            ServiceConfig::Email(config) => Self::Email(email::Email::open(config, &opening)?),
-            ServiceConfig::Slack(config) => Self::Slack(slack::Slack::open(config, &opening)?),
+            ServiceConfig::Email(config) => Self::Email(email::Email::open(config, opening)?),
+            ServiceConfig::Slack(config) => Self::Slack(slack::Slack::open(config, opening)?),
             ServiceConfig::Discord(config) => {
-                Self::Discord(discord::Discord::open(config, &opening)?)
+                Self::Discord(discord::Discord::open(config, opening)?)
             }
-            ServiceConfig::Ntfy(config) => Self::Ntfy(ntfy::Ntfy::open(config, &opening)?),
-            ServiceConfig::Gotify(config) => Self::Gotify(gotify::Gotify::open(config, &opening)?),
+            ServiceConfig::Ntfy(config) => Self::Ntfy(ntfy::Ntfy::open(config, opening)?),
+            ServiceConfig::Gotify(config) => Self::Gotify(gotify::Gotify::open(config, opening)?),
             ServiceConfig::Pushover(config) => {
-                Self::Pushover(pushover::Pushover::open(config, &opening)?)
+                Self::Pushover(pushover::Pushover::open(config, opening)?)
             }
             ServiceConfig::PagerDuty(config) => {
-                Self::PagerDuty(pagerduty::PagerDuty::open(config, &opening)?)
+                Self::PagerDuty(pagerduty::PagerDuty::open(config, opening)?)
             }
-            ServiceConfig::Mqtt(config) => Self::Mqtt(mqtt::Mqtt::open(config, &opening)?),
+            ServiceConfig::Mqtt(config) => Self::Mqtt(mqtt::Mqtt::open(config, opening)?),
             ServiceConfig::Command(config) => {
-                Self::Command(command::Command::open(config, &opening)?)
+                Self::Command(command::Command::open(config, opening)?)
             }
         })
     }
@@ -213,7 +225,9 @@ pub trait Service {
     fn messages(&self, notice: &Notice, instance: &str) -> Vec<Message>;
 }
 
-/// What became of a message.
+/// What became of a message. A channel decides it from its service's answer; `delivery/attempt` alone acts on
+/// it. A code that nobody knows counts as [`Verdict::Retry`] or [`Verdict::Broken`] where the service names the
+/// faults of a message: what is late can still be told, what was given up can't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The service took it.
@@ -225,7 +239,14 @@ pub enum Verdict {
         /// The service said when to come back.
         after: Option<Duration>,
     },
-    /// It will never be taken as it is: a wrong address, a revoked token, a refused text.
+    /// The channel is at fault, not the message: a revoked token, a wrong password or address, a robot that
+    /// was removed. Every other message would fare the same until somebody mends it, and this one waits.
+    Broken {
+        /// What is wrong and how to mend it; no secret in it.
+        reason: String,
+    },
+    /// This message will never be taken as it is, though the channel takes others: a text that is too long
+    /// or not well-formed. It is given up at once.
     Refused {
         /// What was wrong and how to mend it; no secret in it.
         reason: String,

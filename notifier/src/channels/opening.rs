@@ -1,7 +1,8 @@
 //! What a channel is opened with: its name, its words, the way to its secrets.
 
+use std::cell::RefCell;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hostbus_daemon::secret::Secret;
 use jiff::tz::TimeZone;
@@ -9,6 +10,7 @@ use reqwest::Url;
 
 use super::address::{self, Plain};
 use super::error::ChannelError;
+use super::files::Files;
 use super::secret::Source;
 use crate::template::{Language, Markup, Sheet, Style, Templates, Wording};
 
@@ -26,6 +28,8 @@ pub struct Opening<'a> {
     /// The most messages that one notice becomes.
     pub messages: usize,
     wording: &'a Wording,
+    section: String,
+    files: RefCell<Files>,
 }
 
 impl<'a> Opening<'a> {
@@ -58,7 +62,20 @@ impl<'a> Opening<'a> {
             style,
             messages: wording.messages,
             wording,
+            section: format!("notifier.channels.{name}"),
+            files: RefCell::default(),
         })
+    }
+
+    /// The file `path` is about to be read.
+    pub fn reads(&self, path: &Path) {
+        self.files.borrow_mut().add(path);
+    }
+
+    /// The files that were read so far.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     /// The templates of its titles and texts, written in `markup`.
@@ -100,6 +117,7 @@ impl<'a> Opening<'a> {
             (Some(_), Some(_)) => return Err(self.both(key, &file_key)),
             (Some(source), None) => (key.to_owned(), source.to_owned()),
             (None, Some(path)) => {
+                self.reads(path);
                 let source = read(path).map_err(|source| ChannelError::File {
                     channel: self.name.to_owned(),
                     key: file_key.clone(),
@@ -129,7 +147,27 @@ impl<'a> Opening<'a> {
         file: Option<&PathBuf>,
         env: Option<&String>,
     ) -> Result<Option<Secret>, ChannelError> {
-        Source { key, file, env }.read(self.name)
+        let found = self.source(key, None, file, env).read()?;
+        Ok(found.map(|found| found.secret))
+    }
+
+    fn source<'s>(
+        &'s self,
+        key: &'s str,
+        inline: Option<&'s Secret>,
+        file: Option<&'s PathBuf>,
+        env: Option<&'s String>,
+    ) -> Source<'s> {
+        if let Some(path) = file {
+            self.reads(path);
+        }
+        Source {
+            section: &self.section,
+            key,
+            inline,
+            file: file.map(PathBuf::as_path),
+            env: env.map(String::as_str),
+        }
     }
 
     /// The secret at `<key>_file` or `<key>_env`.
@@ -161,26 +199,12 @@ impl<'a> Opening<'a> {
         plain: Plain,
         expected: &str,
     ) -> Result<Url, ChannelError> {
-        let read = self.secret("url", file, env)?;
-        let (key, secret) = match (plain_text, read) {
-            (Some(_), Some(_)) => {
-                let second = if file.is_some() {
-                    "url_file"
-                } else {
-                    "url_env"
-                };
-                return Err(self.both("url", second));
-            }
-            (Some(url), None) => ("url", url.clone()),
-            (None, Some(url)) if file.is_some() => ("url_file", url),
-            (None, Some(url)) => ("url_env", url),
-            (None, None) => {
-                let keys = "`url_file`, `url_env` or `url`".to_owned();
-                return Err(self.missing(keys, expected));
-            }
+        let Some(found) = self.source("url", plain_text, file, env).read()? else {
+            let keys = "`url_file`, `url_env` or `url`".to_owned();
+            return Err(self.missing(keys, expected));
         };
-        address::parse(secret.reveal(), plain)
-            .map_err(|expected| self.value(key, "another thing (not shown)", expected))
+        address::parse(found.secret.reveal(), plain)
+            .map_err(|expected| self.value(&found.key, "another thing (not shown)", expected))
     }
 
     /// A value that its key can't have. Of a secret, `found` says only what kind of thing it is.

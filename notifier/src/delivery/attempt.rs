@@ -32,7 +32,22 @@ pub(super) fn after(
     patience: Patience,
     now_ms: u64,
 ) -> Next {
-    let end = |how| Next::End(End { at_ms: now_ms, how });
+    let again = |mut progress: Progress, reason: String, asked: Duration| {
+        progress.tries = progress.tries.saturating_add(1);
+        if let Some(end) = expired(notice, &reason, patience, now_ms) {
+            return Next::End(end);
+        }
+        let asked = asked.min(patience.longest_asked);
+        if !asked.is_zero() {
+            let asked_ms = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
+            progress.not_before_ms = now_ms.saturating_add(asked_ms);
+        }
+        Next::Again {
+            progress,
+            reason,
+            wait: wait.max(asked),
+        }
+    };
     match verdict {
         Verdict::Delivered => done(progress, now_ms),
         Verdict::Refused { reason } => {
@@ -40,26 +55,29 @@ pub(super) fn after(
             progress.refused.get_or_insert(reason);
             done(progress, now_ms)
         }
-        Verdict::Retry { reason, after } => {
-            progress.tries = progress.tries.saturating_add(1);
-            let age_ms = u128::from(now_ms.saturating_sub(notice.formed_ms));
-            if age_ms >= patience.give_up.as_millis() {
-                let hours = patience.give_up.as_secs_f64() / 3600.0;
-                let reason = format!("not taken within {hours:.1} hours; at last: {reason}");
-                return end(Ended::GivenUp { reason });
-            }
-            let asked = after.unwrap_or_default().min(patience.longest_asked);
-            if !asked.is_zero() {
-                let asked_ms = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
-                progress.not_before_ms = now_ms.saturating_add(asked_ms);
-            }
-            Next::Again {
-                progress,
-                reason,
-                wait: wait.max(asked),
-            }
-        }
+        Verdict::Broken { reason } => again(progress, reason, Duration::ZERO),
+        Verdict::Retry { reason, after } => again(progress, reason, after.unwrap_or_default()),
     }
+}
+
+/// The end of a notice that is too old to be tried again; `reason` is why its channel did not take it, or
+/// takes nothing.
+pub(super) fn expired(
+    notice: &Notice,
+    reason: &str,
+    patience: Patience,
+    now_ms: u64,
+) -> Option<End> {
+    let age_ms = u128::from(now_ms.saturating_sub(notice.formed_ms));
+    if age_ms < patience.give_up.as_millis() {
+        return None;
+    }
+    let hours = patience.give_up.as_secs_f64() / 3600.0;
+    let reason = format!("not taken within {hours:.1} hours; at last: {reason}");
+    Some(End {
+        at_ms: now_ms,
+        how: Ended::GivenUp { reason },
+    })
 }
 
 /// What follows when a message was taken or refused.
@@ -193,6 +211,33 @@ mod tests {
         check(Some(3), 8, 4000);
         check(Some(30), 30, 31_000);
         check(Some(1_000_000), 3600, 3_601_000);
+    }
+
+    #[test]
+    fn a_broken_channel_costs_no_notice_before_its_time() {
+        let broken = || Verdict::Broken {
+            reason: "the token was revoked".to_owned(),
+        };
+        let decide = |now_ms| {
+            let stood = progress(3, 1);
+            let patience = Patience::default();
+            after(&notice(5), stood, broken(), WAIT, patience, now_ms)
+        };
+        let waits = Next::Again {
+            progress: Progress {
+                tries: 1,
+                ..progress(3, 1)
+            },
+            reason: "the token was revoked".to_owned(),
+            wait: WAIT,
+        };
+        assert_eq!(decide(1000), waits);
+        let reason = "not taken within 24.0 hours; at last: the token was revoked".to_owned();
+        let given_up = Next::End(End {
+            at_ms: 86_400_005,
+            how: Ended::GivenUp { reason },
+        });
+        assert_eq!(decide(86_400_005), given_up);
     }
 
     #[test]

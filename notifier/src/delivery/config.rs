@@ -11,7 +11,7 @@ use crate::error::Error;
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryConfig {
     /// How long after a notice was formed it is given up when its channel did not take it, 60 to
-    /// 2,592,000 seconds. It is tried once at least. Default 86,400.
+    /// 2,592,000 seconds. It is tried once at least, unless its channel is broken. Default 86,400.
     pub give_up_seconds: u64,
 }
 
@@ -58,6 +58,12 @@ pub struct Patience {
     pub first_wait: Duration,
     /// The longest wait between two tries. 5 minutes.
     pub longest_wait: Duration,
+    /// The wait after a channel was found broken. 30 seconds.
+    pub first_calm_wait: Duration,
+    /// The longest wait between two tries of a broken channel. 15 minutes.
+    pub longest_calm_wait: Duration,
+    /// How often the files of a broken channel are looked at. 5 seconds.
+    pub look_every: Duration,
     /// How long a service that asks to be left alone is left alone at most. An hour.
     pub longest_asked: Duration,
     /// How long one message may take, whatever its channel does. A minute.
@@ -72,6 +78,9 @@ impl Default for Patience {
             give_up: Duration::from_secs(86_400),
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(300),
+            first_calm_wait: Duration::from_secs(30),
+            longest_calm_wait: Duration::from_secs(900),
+            look_every: Duration::from_secs(5),
             longest_asked: Duration::from_secs(3600),
             send_within: Duration::from_secs(60),
             stop_within: Duration::from_secs(5),

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::attempt::{Next, after, asked_wait, before};
+use super::attempt::{Next, after, asked_wait, before, expired};
 use super::pacer::Pacer;
 use super::{Carrier, Clock, Patience};
 use crate::channels::{Message, Verdict};
@@ -26,6 +26,8 @@ enum Step {
     Wait(Instant),
     /// Send a message of this notice.
     Send(Waiting),
+    /// This notice is too old for a channel that is broken.
+    Expire(Arc<Notice>, End),
 }
 
 pub(super) struct Line {
@@ -36,6 +38,12 @@ pub(super) struct Line {
     clock: Clock,
     pacer: Pacer,
     backoff: Backoff,
+    /// The waits while the channel is broken.
+    calm: Backoff,
+    /// Why it is broken, as the last try showed.
+    broken: Option<String>,
+    /// When the files of a broken channel are looked at next.
+    look_at: Instant,
     /// No try before that, after a failure.
     not_before: Option<Instant>,
     /// The messages of the notice at the head.
@@ -55,6 +63,9 @@ impl Line {
         Self {
             pacer: Pacer::new(carrier.pace()),
             backoff: Backoff::new(patience.first_wait, patience.longest_wait),
+            calm: Backoff::new(patience.first_calm_wait, patience.longest_calm_wait),
+            broken: None,
+            look_at: Instant::now(),
             channel,
             carrier,
             spool,
@@ -74,8 +85,18 @@ impl Line {
             loop {
                 changed.mark_unchanged();
                 let is_active = *active.borrow_and_update();
+                if is_active {
+                    tokio::select! {
+                        () = self.look() => {}
+                        () = token.cancelled() => return,
+                    }
+                }
                 let step = if is_active { self.step() } else { Step::Rest };
                 let until = match step {
+                    Step::Expire(notice, end) => {
+                        self.end(&notice, end);
+                        continue;
+                    }
                     Step::Send(head) => {
                         // A notice is a commitment before it is a message.
                         self.spool.settled(head.ticket).await;
@@ -115,13 +136,46 @@ impl Line {
         let Some(head) = self.spool.head(&self.channel) else {
             return Step::Rest;
         };
+        if let Some(reason) = &self.broken
+            && let Some(end) = expired(&head.notice, reason, self.patience, (self.clock)())
+        {
+            return Step::Expire(head.notice, end);
+        }
         let now = Instant::now();
         let asked = asked_wait(&head.progress, self.patience, (self.clock)());
         let asked = (!asked.is_zero()).then(|| now + asked);
         // `None` is the least.
         match self.pacer.ready_at().max(self.not_before).max(asked) {
+            Some(ready) if ready > now && self.broken.is_some() => {
+                Step::Wait(ready.min(self.look_at))
+            }
             Some(ready) if ready > now => Step::Wait(ready),
             _ => Step::Send(head),
+        }
+    }
+
+    /// Looks whether the files of a broken channel have changed, and has it tried at once if so.
+    async fn look(&mut self) {
+        if self.broken.is_none() || Instant::now() < self.look_at {
+            return;
+        }
+        let carrier = Arc::clone(&self.carrier);
+        let renewing = tokio::task::spawn_blocking(move || carrier.renew());
+        let renewed = timeout(self.patience.send_within, renewing).await;
+        self.look_at = Instant::now() + self.patience.look_every;
+        match renewed {
+            Ok(Ok(Ok(true))) => {
+                info!("the channel's files have changed, it is tried at once");
+                self.calm.reset();
+                self.broken = None;
+                self.messages = None;
+                self.not_before = None;
+            }
+            Ok(Ok(Err(reason))) => {
+                warn!(reason, "the channel's files have changed and can't be used");
+            }
+            // Nothing has changed, or its disk hangs: the wait goes on.
+            _ => {}
         }
     }
 
@@ -146,15 +200,27 @@ impl Line {
             verdict
         };
         let now_ms = (self.clock)();
+        let was_broken = self.broken.take().is_some();
         let wait = match &verdict {
             Verdict::Delivered => {
                 self.backoff.reset();
                 Duration::ZERO
             }
             Verdict::Retry { .. } => self.backoff.next_wait(),
+            Verdict::Broken { reason } => {
+                if !was_broken {
+                    // The file may have changed before the service knew the old token no more.
+                    self.look_at = Instant::now();
+                    self.calm.reset();
+                }
+                self.broken = Some(reason.clone());
+                self.calm.next_wait()
+            }
             Verdict::Refused { .. } => Duration::ZERO,
         };
-        self.not_before = None;
+        // That the notice ends makes a broken channel no better.
+        let calm = self.broken.is_some();
+        self.not_before = calm.then(|| Instant::now() + wait);
         let next = after(&notice, progress, verdict, wait, self.patience, now_ms);
         let ticket = match next {
             Next::Message(progress) => self.tried(id, progress, None),
@@ -229,6 +295,12 @@ impl Line {
     fn tried(&mut self, id: u64, progress: Progress, failed: Option<String>) -> Ticket {
         match &failed {
             None => self.works(),
+            Some(reason) if self.failing != failed && self.broken.is_some() => {
+                warn!(
+                    notice = id,
+                    reason, "the channel is broken, its notices wait until it is mended"
+                );
+            }
             Some(reason) if self.failing != failed => {
                 warn!(
                     notice = id,
@@ -248,7 +320,9 @@ impl Line {
                 self.works();
                 self.failing = None;
             }
-            Ended::GivenUp { reason } => warn!(notice = notice.id, reason, "a notice is given up"),
+            Ended::GivenUp { reason } => {
+                warn!(notice = notice.id, reason, "a notice is given up");
+            }
         }
         self.spool.end(&self.channel, notice.id, end)
     }

@@ -10,6 +10,10 @@
 //! A line sends only while its gate is open: in one of several notifiers. What it is sending when the
 //! gate shuts it brings to its end, and that is recorded. A channel that is down, slow or broken holds
 //! up nobody but itself. The ends of notices come out of [`Spool::outcome`].
+//!
+//! While a channel is broken (its token was revoked, its password is wrong) its notices wait. The first of
+//! them is tried at a calm pace, so that no account is shut for its many tries, and at once when a file that
+//! the channel was opened with has changed. Other settings are read at the start, which tries at once, too.
 
 mod attempt;
 mod config;
@@ -45,6 +49,15 @@ pub trait Carrier: Send + Sync + 'static {
 
     /// Sends one message.
     fn send<'a>(&'a self, message: &'a Message, now_ms: u64) -> Sending<'a>;
+
+    /// Opens itself anew when a file that it was opened with, such as that of its token, has changed since.
+    /// May block. Tells whether it did.
+    ///
+    /// # Errors
+    /// What has changed can't be used: it goes on as it was. Said once a change.
+    fn renew(&self) -> Result<bool, String> {
+        Ok(false)
+    }
 }
 
 /// Ways to people by the names of channels.

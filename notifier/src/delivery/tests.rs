@@ -1,9 +1,10 @@
 //! Lines against channels that fail in every way, over real spools.
 
+mod broken;
 mod model;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hostbus_daemon::Secret;
@@ -23,6 +24,8 @@ enum Does {
     /// It is busy.
     Busy,
     Refuse,
+    /// It knows the channel's token no more.
+    Revoke,
     Hang,
     Panic,
 }
@@ -34,6 +37,8 @@ type Script = Box<dyn FnMut(&str) -> Does + Send>;
 struct Fake {
     script: Mutex<Script>,
     taken: watch::Sender<Vec<String>>,
+    /// Whether its files have changed.
+    changed: AtomicBool,
 }
 
 impl Fake {
@@ -41,6 +46,7 @@ impl Fake {
         Arc::new(Self {
             script: Mutex::new(Box::new(script)),
             taken: watch::Sender::new(Vec::new()),
+            changed: AtomicBool::new(false),
         })
     }
 
@@ -81,12 +87,19 @@ impl Carrier for Fake {
                 }
                 Does::Busy => retry("busy"),
                 Does::Refuse => Verdict::Refused {
+                    reason: "not well-formed".to_owned(),
+                },
+                Does::Revoke => Verdict::Broken {
                     reason: "unknown token".to_owned(),
                 },
                 Does::Hang => std::future::pending().await,
                 Does::Panic => panic!("a fault in a channel"),
             }
         })
+    }
+
+    fn renew(&self) -> Result<bool, String> {
+        Ok(self.changed.swap(false, Ordering::Relaxed))
     }
 }
 
@@ -125,6 +138,9 @@ const QUICK: Patience = Patience {
     give_up: Duration::from_secs(3600),
     first_wait: Duration::from_millis(1),
     longest_wait: Duration::from_millis(4),
+    first_calm_wait: Duration::from_millis(1),
+    longest_calm_wait: Duration::from_millis(4),
+    look_every: Duration::from_millis(1),
     longest_asked: Duration::from_secs(1),
     send_within: Duration::from_secs(10),
     stop_within: Duration::from_millis(50),
@@ -266,7 +282,7 @@ async fn only_what_cannot_be_told_is_given_up_and_the_next_one_goes_on() {
     let (delivery, _active) = start(&spool, &[("ops", &ops)], patience);
     for (id, reason) in [
         (5, "the settings have no channel `gone` any more"),
-        (1, "unknown token"),
+        (1, "not well-formed"),
         (2, "not taken within 0.0 hours; at last: busy"),
         (
             3,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hostbus_wire::alert::AlertKey;
 
+use super::clock::Correction;
 use super::routing::Pace;
 use super::silences::SilenceId;
 use super::stage::Change;
@@ -230,6 +231,21 @@ impl Agenda {
             group.queued = false;
         }
         self.refresh(key);
+    }
+
+    /// Corrects the times of all groups. Those of what waits in them follow when it is decided anew.
+    pub(super) fn correct(&mut self, correction: Correction) {
+        let keys: Vec<GroupKey> = self.groups.keys().cloned().collect();
+        for key in &keys {
+            if let Some(group) = self.groups.get_mut(key)
+                && let Some(last_ms) = &mut group.last_ms
+            {
+                correction.past(last_ms);
+                correction.future(&mut group.keep_until_ms, u64::MAX);
+                self.changed.insert(key.clone());
+                self.refresh(key);
+            }
+        }
     }
 
     fn forget(&mut self, key: &GroupKey) {

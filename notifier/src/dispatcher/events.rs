@@ -1,15 +1,13 @@
-//! What is heard on the bus: alerts, and what people say to them.
+//! What is heard on the bus: alerts, and who is at them.
 
 use std::sync::Arc;
 
 use hostbus_wire::alert::{Alert, AlertKey, AlertState};
-use hostbus_wire::silence::{Acknowledgement, Silence};
+use hostbus_wire::silence::Acknowledgement;
 use hostbus_wire::{NodePath, SiteId, SiteTopic};
 
-use super::agenda::Deadline;
-use super::silences::{Entry, Held, SilenceId};
 use super::tracked::{Standing, Tracked};
-use super::{Acknowledged, Clear, Dispatcher, MAX_ALERTS, MAX_SILENCES, Refused};
+use super::{Acknowledged, Clear, Dispatcher, MAX_ALERTS, Refused};
 
 impl Dispatcher {
     /// The alert at `key` stands like this now; `None`: it is gone.
@@ -22,6 +20,7 @@ impl Dispatcher {
         alert: Option<Alert>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.mind_the_clock(now_ms);
         let fires = alert
             .as_ref()
             .is_some_and(|alert| alert.state == AlertState::Firing);
@@ -80,6 +79,7 @@ impl Dispatcher {
 
     /// The groups that a node is in.
     pub fn node_groups(&mut self, node: &NodePath, groups: Vec<String>, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         if self.node_groups.get(node).is_some_and(|old| *old == groups) {
             return;
         }
@@ -94,46 +94,6 @@ impl Dispatcher {
         }
     }
 
-    /// The silence `id` of a site is this; `None`: it is gone.
-    ///
-    /// # Errors
-    /// It makes no sense, or there are too many. One of the same id that was taken before is gone then.
-    pub fn silence(
-        &mut self,
-        site: &SiteId,
-        id: &str,
-        silence: Option<Silence>,
-        now_ms: u64,
-    ) -> Result<(), Refused> {
-        let id = SilenceId {
-            site: site.clone(),
-            id: id.into(),
-        };
-        let Some(silence) = silence else {
-            self.put_silence(&id, None, now_ms);
-            return Ok(());
-        };
-        if let Some(entry) = self.silences.get_mut(&id) {
-            entry.heard = true;
-            if entry.held.silence == silence {
-                return Ok(());
-            }
-        } else if self.silences.len() >= MAX_SILENCES {
-            return Err(Refused::too_many(&id.id, "silences", MAX_SILENCES));
-        }
-        match Held::new(silence, now_ms) {
-            Ok(held) => {
-                self.put_silence(&id, Some(held), now_ms);
-                Ok(())
-            }
-            Err(error) => {
-                self.put_silence(&id, None, now_ms);
-                let id = id.id.into();
-                Err(Refused::Silence { id, error })
-            }
-        }
-    }
-
     /// Somebody is at the alert with this fingerprint; `None`: nobody any more.
     ///
     /// # Errors
@@ -145,6 +105,7 @@ impl Dispatcher {
         acknowledgement: Option<Acknowledgement>,
         now_ms: u64,
     ) -> Result<(), Refused> {
+        self.mind_the_clock(now_ms);
         let key = self.by_fingerprint.get(fingerprint).cloned();
         match acknowledgement {
             None => {
@@ -202,28 +163,5 @@ impl Dispatcher {
             .take_while(|key| key.node == *node)
             .cloned()
             .collect()
-    }
-
-    pub(super) fn put_silence(&mut self, id: &SilenceId, held: Option<Held>, now_ms: u64) {
-        let old = self.silences.remove(id).map(|mut old| {
-            let deadline = Deadline::Silence(id.clone());
-            self.agenda.wake(&mut old.wake_ms, None, deadline);
-            old
-        });
-        self.changed.silences.insert(id.clone());
-        if let Some(held) = held {
-            let entry = Entry {
-                held,
-                holds: false,
-                heard: true,
-                wake_ms: None,
-            };
-            self.silences.insert(id.clone(), entry);
-            self.turn_silence(id, now_ms);
-        }
-        // Only now: between the old one and the new one nothing is told.
-        if let Some(old) = old.filter(|old| old.holds) {
-            self.settle_meant(&id.site, &old.held, now_ms);
-        }
     }
 }

@@ -37,6 +37,7 @@ enum Why {
 impl Dispatcher {
     /// Forms what is due at `now_ms`, and returns what is to be told, saved and cleared.
     pub fn tick(&mut self, now_ms: u64) -> Tick {
+        self.mind_the_clock(now_ms);
         let mut tick = Tick::default();
         if self.synced {
             self.come_due(now_ms);

@@ -9,9 +9,13 @@ use super::tracked::{Standing, Tracked, Word};
 use super::{Dispatcher, MAX_ALERTS};
 use crate::notice::SAME_BEGINNING_MS;
 
+/// A mark that is further ahead of our clock is of another clock, or of ours before it was set back.
+const AHEAD_MS: u64 = 60_000;
+
 impl Dispatcher {
     /// Another notifier, or this one, has told this through `channel`: it need not be told again.
     pub fn told(&mut self, channel: &str, told: &Told, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         let Some(place) = self
             .routing
             .channels
@@ -51,7 +55,12 @@ impl Dispatcher {
                 known.told = Some(Word {
                     severity,
                     since: ours.since.max(told.since),
-                    at_ms: at_ms.max(ours.at_ms),
+                    // It does not say when, and may be heard again with each connection.
+                    at_ms: if told.at > now_ms.saturating_add(AHEAD_MS) {
+                        ours.at_ms
+                    } else {
+                        at_ms.max(ours.at_ms)
+                    },
                 });
             }
             Some(ours) if !firing && told.since >= ours.since => known.end(at_ms),

@@ -4,7 +4,7 @@
 //! ```text
 //! alert ─ silence ─ inhibition ─ route and hours ─ cooldown ─ group ─ repeat ─ notice
 //! ```
-//! Each step holds an alert for a named reason, a [`Stage`]. What is decided of one alert and one channel
+//! Each step holds an alert for a named reason, which the log says at `debug`. What is decided of one alert and one channel
 //! stands in `stage`; everything else here finds out quickly which alerts must be decided anew.
 //!
 //! - A channel is told that an alert fires, that it fires worse, and that it is over, each once. That it
@@ -21,13 +21,16 @@
 //! | `stage` | the decision |
 //! | `tracked` | what is known of one alert |
 //! | `silences`, `inhibition` | what holds alerts back |
+//! | `silencing` | silences as they come and go |
 //! | `agenda` | groups and deadlines |
 //! | `events`, `marks` | what comes from the bus |
 //! | `settling` | deciding one alert anew |
 //! | `forming` | what is due becomes notices |
+//! | `clock` | a clock that was set back |
 //! | `saved` | the state on disk |
 
 mod agenda;
+mod clock;
 pub mod config;
 mod events;
 mod forming;
@@ -38,6 +41,7 @@ mod routing;
 mod saved;
 mod settling;
 mod silences;
+mod silencing;
 mod stage;
 mod tracked;
 mod window;
@@ -57,7 +61,7 @@ use thiserror::Error;
 pub use config::{GroupBy, InhibitConfig, MatchConfig, RouteConfig, SettingError};
 pub use routing::Routing;
 pub use saved::{Restored, Saved};
-pub use stage::Stage;
+pub use silencing::Answer;
 
 use crate::notice::Notice;
 use agenda::{Agenda, GroupKey};
@@ -141,10 +145,13 @@ pub struct Dispatcher {
     by_fingerprint: HashMap<Box<str>, Arc<AlertKey>>,
     node_groups: HashMap<NodePath, Vec<String>>,
     silences: silences::ById,
+    answers: silencing::Answers,
     acknowledgements: HashMap<Box<str>, Acknowledged>,
     agenda: Agenda,
     channels: Vec<ChannelState>,
     next_id: u64,
+    /// The latest time that was heard, since the clock was set back last.
+    latest_ms: u64,
     synced: bool,
     changed: Changed,
     clear: Vec<Clear>,
@@ -198,9 +205,11 @@ impl Dispatcher {
             by_fingerprint: HashMap::new(),
             node_groups: HashMap::new(),
             silences: BTreeMap::new(),
+            answers: silencing::Answers::default(),
             acknowledgements: HashMap::new(),
             agenda: Agenda::default(),
             next_id: 1,
+            latest_ms: 0,
             synced: false,
             changed: Changed::default(),
             clear: Vec::new(),
@@ -217,9 +226,7 @@ impl Dispatcher {
         for tracked in self.alerts.values_mut() {
             tracked.heard = false;
         }
-        for entry in self.silences.values_mut() {
-            entry.heard = false;
-        }
+        self.await_silences();
         for acknowledged in self.acknowledgements.values_mut() {
             acknowledged.heard = false;
         }
@@ -228,6 +235,7 @@ impl Dispatcher {
     /// Everything that stands on the bus was heard since the start or since [`joined`](Self::joined): what
     /// was not is gone. An alert that fired is over then.
     pub fn synced(&mut self, now_ms: u64) {
+        self.mind_the_clock(now_ms);
         let gone: Vec<SilenceId> = self
             .silences
             .iter()
@@ -257,12 +265,6 @@ impl Dispatcher {
                 self.settle(&key, now_ms);
             }
         }
-    }
-
-    /// Why the alert at `key` is told or held back, by the names of channels.
-    #[must_use]
-    pub fn explain(&self, key: &AlertKey, now_ms: u64) -> Vec<(String, Stage)> {
-        self.stages(key, now_ms)
     }
 
     /// How much is being looked after.

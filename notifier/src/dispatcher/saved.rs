@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::agenda::GroupKey;
+use super::clock::Correction;
 use super::silences::{Entry, Held, SilenceId};
 use super::tracked::{Known, Post, Standing, Tracked};
 use super::{Acknowledged, Dispatcher, MAX_ALERTS, MAX_SILENCES};
@@ -75,6 +76,7 @@ struct SavedGroup {
 
 impl Dispatcher {
     /// Takes the state that was saved. What can't be read is left out: then an alert may be told once more.
+    /// What happened later than now, by a clock that was set back since, happened now.
     /// It is called once, before anything else.
     pub fn restore<I, K, V>(&mut self, entries: I, now_ms: u64) -> Restored
     where
@@ -84,17 +86,19 @@ impl Dispatcher {
     {
         let names: HashMap<String, usize> =
             self.routing.channels.iter().cloned().zip(0..).collect();
+        self.mind_the_clock(now_ms);
+        let correction = Correction::NotAfter(now_ms);
         let mut restored = Restored::default();
         for (key, value) in entries {
             let (key, value) = (key.as_ref(), value.as_ref());
             let taken = match key.split_once('/') {
-                Some(("alert", _)) => self.restore_alert(value, &names),
-                Some(("silence", _)) => self.restore_silence(value, now_ms),
+                Some(("alert", _)) => self.restore_alert(value, &names, correction),
+                Some(("silence", _)) => self.restore_silence(value, correction, now_ms),
                 Some(("acknowledgement", fingerprint)) => {
                     self.restore_acknowledgement(fingerprint, value)
                 }
-                Some(("group", _)) => self.restore_group(value, &names),
-                Some(("channel", name)) => self.restore_channel(name, value, &names),
+                Some(("group", _)) => self.restore_group(value, &names, correction),
+                Some(("channel", name)) => self.restore_channel(name, value, &names, correction),
                 _ if key == META => read::<Meta>(value)
                     .filter(|meta| meta.version == VERSION)
                     .map(|meta| self.next_id = self.next_id.max(meta.next_id)),
@@ -118,7 +122,12 @@ impl Dispatcher {
         restored
     }
 
-    fn restore_alert(&mut self, value: &[u8], names: &HashMap<String, usize>) -> Option<()> {
+    fn restore_alert(
+        &mut self,
+        value: &[u8],
+        names: &HashMap<String, usize>,
+        correction: Correction,
+    ) -> Option<()> {
         let saved: SavedAlert = read(value)?;
         if self.alerts.len() >= MAX_ALERTS {
             return None;
@@ -132,15 +141,18 @@ impl Dispatcher {
                     channel,
                     known,
                     member: None,
+                    stage: None,
                 });
             }
         }
+        tracked.correct(correction);
         self.track(&key, tracked);
         Some(())
     }
 
-    fn restore_silence(&mut self, value: &[u8], now_ms: u64) -> Option<()> {
-        let saved: SavedSilence = read(value)?;
+    fn restore_silence(&mut self, value: &[u8], correction: Correction, now_ms: u64) -> Option<()> {
+        let mut saved: SavedSilence = read(value)?;
+        correction.past(&mut saved.arrived_ms);
         if self.silences.len() >= MAX_SILENCES {
             return None;
         }
@@ -148,6 +160,7 @@ impl Dispatcher {
             held: Held::new(saved.silence, saved.arrived_ms).ok()?,
             holds: false,
             heard: false,
+            unsaid: false,
             wake_ms: None,
         };
         self.silences.insert(saved.id.clone(), entry);
@@ -161,8 +174,14 @@ impl Dispatcher {
         Some(())
     }
 
-    fn restore_group(&mut self, value: &[u8], names: &HashMap<String, usize>) -> Option<()> {
-        let saved: SavedGroup = read(value)?;
+    fn restore_group(
+        &mut self,
+        value: &[u8],
+        names: &HashMap<String, usize>,
+        correction: Correction,
+    ) -> Option<()> {
+        let mut saved: SavedGroup = read(value)?;
+        correction.past(&mut saved.last_ms);
         let (name, route, text) = saved.group;
         let group = GroupKey {
             channel: *names.get(&name)?,
@@ -179,8 +198,11 @@ impl Dispatcher {
         name: &str,
         value: &[u8],
         names: &HashMap<String, usize>,
+        correction: Correction,
     ) -> Option<()> {
-        self.channels[*names.get(name)?].recent_ms = read(value)?;
+        let mut recent_ms: Vec<u64> = read(value)?;
+        recent_ms.iter_mut().for_each(|ms| correction.past(ms));
+        self.channels[*names.get(name)?].recent_ms = recent_ms;
         Some(())
     }
 

@@ -3,26 +3,28 @@
 use std::sync::Arc;
 
 use hostbus_wire::alert::AlertKey;
+use hostbus_wire::silence::Acknowledgement;
 use hostbus_wire::{SiteId, SiteTopic};
+use tracing::{Level, debug, enabled};
 
 use super::agenda::{Deadline, GroupKey, Member};
 use super::config::GroupBy;
 use super::routing::{Routing, Ways};
-use super::silences::{self, Held, SilenceId};
+use super::silences::{self, Held};
 use super::stage::{self, Change, Decision, Stage, View};
 use super::tracked::{Known, Post, REMEMBER_MS, Standing};
-use super::{Clear, Dispatcher, KEEP_SILENCE_MS};
+use super::{Clear, Dispatcher};
 
 /// How long it is waited, once what hid an alert is over, before it is told: a host that came back has to
 /// say first what is no longer so.
-const SETTLE_MS: u64 = 60_000;
+pub(super) const SETTLE_MS: u64 = 60_000;
 
 /// What holds an alert or leads it, from outside.
 struct Around<'a> {
     now_ms: u64,
     silence: Option<&'a str>,
     inhibitor: Option<&'a AlertKey>,
-    acknowledged: Option<(&'a str, Option<u64>)>,
+    acknowledged: Option<&'a Acknowledgement>,
     ways: Ways,
 }
 
@@ -69,10 +71,7 @@ impl Dispatcher {
             acknowledged: self
                 .acknowledgements
                 .get(&tracked.fingerprint)
-                .map(|acknowledged| {
-                    let given = &acknowledged.acknowledgement;
-                    (given.by.as_str(), given.until)
-                }),
+                .map(|acknowledged| &acknowledged.acknowledgement),
             ways: self.routing.ways(key, &standing.alert, groups, now_ms),
         };
         if standing.firing {
@@ -82,12 +81,13 @@ impl Dispatcher {
                         channel: way.channel,
                         known: Known::default(),
                         member: None,
+                        stage: None,
                     });
                 }
             }
         }
         let standing = &tracked.standing;
-        let until_ms = around.acknowledged.and_then(|(_, until_ms)| until_ms);
+        let until_ms = around.acknowledged.and_then(|given| given.until);
         let mut wake = Wake {
             now_ms,
             at_ms: None,
@@ -109,6 +109,7 @@ impl Dispatcher {
             let (member, hold_until_ms) = member;
             wake.at(hold_until_ms);
             self.agenda.place(key, &mut post.member, member);
+            note_stage(key, standing, &mut post, &around, &self.routing);
             changed |= before != post.known;
             let remembered_ms = post
                 .known
@@ -158,33 +159,6 @@ impl Dispatcher {
             .collect();
         for key in meant {
             self.settle(&key, now_ms);
-        }
-    }
-
-    /// A silence may begin or end to hold.
-    pub(super) fn turn_silence(&mut self, id: &SilenceId, now_ms: u64) {
-        let Some(entry) = self.silences.get_mut(id) else {
-            return;
-        };
-        let over_ms = entry.held.over_ms();
-        if over_ms.is_some_and(|ms| ms.saturating_add(KEEP_SILENCE_MS) <= now_ms) {
-            self.clear.push(Clear {
-                site: id.site.clone(),
-                topic: SiteTopic::Silence(id.id.clone()),
-            });
-            self.put_silence(id, None, now_ms);
-            return;
-        }
-        let held_before = std::mem::replace(&mut entry.holds, entry.held.holds(now_ms));
-        let next_ms = entry
-            .held
-            .same_until(now_ms)
-            .or(over_ms.map(|ms| ms.saturating_add(KEEP_SILENCE_MS)));
-        let deadline = Deadline::Silence(id.clone());
-        self.agenda.wake(&mut entry.wake_ms, next_ms, deadline);
-        if held_before != entry.holds {
-            let held = entry.held.clone();
-            self.settle_meant(&id.site, &held, now_ms);
         }
     }
 
@@ -246,39 +220,6 @@ impl Dispatcher {
         }
     }
 
-    /// Why an alert is told or held back, by channel.
-    pub(super) fn stages(&self, key: &AlertKey, now_ms: u64) -> Vec<(String, Stage)> {
-        let Some(tracked) = self.alerts.get(key) else {
-            return Vec::new();
-        };
-        let standing = &tracked.standing;
-        let groups = self
-            .node_groups
-            .get(&key.node)
-            .map_or(&[][..], Vec::as_slice);
-        let acknowledged = self.acknowledgements.get(&tracked.fingerprint);
-        let around = Around {
-            now_ms,
-            silence: silences::holding(&self.silences, key, &standing.alert, now_ms),
-            inhibitor: self.inhibition.hides(key),
-            acknowledged: acknowledged.map(|acknowledged| {
-                let given = &acknowledged.acknowledgement;
-                (given.by.as_str(), given.until)
-            }),
-            ways: self.routing.ways(key, &standing.alert, groups, now_ms),
-        };
-        let mut stages = Vec::new();
-        for (channel, name) in self.routing.channels.iter().enumerate() {
-            let post = tracked.posts.iter().find(|post| post.channel == channel);
-            let stage = post.and_then(|post| {
-                let (view, _) = view(standing, post, &around, &self.routing)?;
-                Some(stage_of(&stage::decide(&view), post, &view))
-            });
-            stages.push((name.clone(), stage.unwrap_or(Stage::NotRouted)));
-        }
-        stages
-    }
-
     fn forget(&mut self, key: &Arc<AlertKey>) {
         if let Some(tracked) = self.alerts.remove(key)
             && self
@@ -329,9 +270,9 @@ fn view<'a>(
         silence: around.silence,
         inhibitor: around.inhibitor,
         settles_ms: standing.settles_ms,
-        acknowledged: around.acknowledged,
+        acknowledged: around.acknowledged.map(|given| given.by.as_str()),
         routed: way.is_some(),
-        shut_until_ms: way.and_then(|way| way.shut_until_ms),
+        shut: way.is_some_and(|way| way.shut_until_ms.is_some()),
         pace: routing.routes[route].pace,
         told: known.told.map(|word| (word.severity, word.at_ms)),
         ended: known.ended.map(|word| (word.severity, word.at_ms)),
@@ -371,9 +312,11 @@ fn settle_post(
                 member.group.route = None;
                 member.group.text = by.as_str().into();
             }
+            // What waits already does not wait longer than what comes up now.
+            let anew_ms = agenda.due_ms(&member.group, change, &view.pace, around.now_ms);
             let due_ms = match known.waiting {
-                Some((same, due_ms)) if same == change => due_ms,
-                _ => agenda.due_ms(&member.group, change, &view.pace, around.now_ms),
+                Some((same, due_ms)) if same == change => due_ms.min(anew_ms),
+                _ => anew_ms,
             };
             member.due_ms = Some(due_ms);
             waiting = Some((change, due_ms));
@@ -392,7 +335,7 @@ fn settle_post(
                     .is_none_or(|word| word.severity < standing.alert.severity);
             match &stage {
                 Stage::Silenced { id } if news => known.held_by = Some(format!("silence {id}")),
-                Stage::OutsideHours { .. } if news => {
+                Stage::OutsideHours if news => {
                     known.held_by = Some("outside hours".to_owned());
                 }
                 Stage::NotRouted => known.held_by = None,
@@ -410,6 +353,29 @@ fn settle_post(
     (placed.then_some(member), wake_ms)
 }
 
+/// Writes into the log why an alert is told to a channel or held back, where that is another reason than
+/// before and somebody wants to know.
+fn note_stage(
+    key: &AlertKey,
+    standing: &Standing,
+    post: &mut Post,
+    around: &Around<'_>,
+    routing: &Routing,
+) {
+    if !(enabled!(Level::DEBUG) || cfg!(test)) {
+        return;
+    }
+    let view = view(standing, post, around, routing);
+    let stage = view.map_or(Stage::NotRouted, |(view, _)| {
+        stage_of(&stage::decide(&view), post, &view)
+    });
+    let stage = stage.to_string();
+    if post.stage.as_deref() != Some(&*stage) {
+        debug!(alert = %key, channel = routing.channels[post.channel], "{stage}");
+        post.stage = Some(stage.into());
+    }
+}
+
 fn stage_of(decision: &Decision, post: &Post, view: &View<'_>) -> Stage {
     let group = post
         .member
@@ -418,13 +384,9 @@ fn stage_of(decision: &Decision, post: &Post, view: &View<'_>) -> Stage {
     match (decision, view.told) {
         (Decision::Hold(stage), _) => stage.clone(),
         (Decision::Repeat { eased: true }, Some((was, _))) => Stage::Eased { was },
-        (Decision::Repeat { .. }, Some((_, at_ms))) => Stage::Told {
-            at_ms,
-            repeat_ms: post.member.as_ref().and_then(|member| member.repeat_ms),
-        },
+        (Decision::Repeat { .. }, Some(_)) => Stage::Told,
         (Decision::Tell(_), _) => Stage::Waiting {
             group: group.unwrap_or_default(),
-            due_ms: post.known.waiting.map_or(view.now_ms, |(_, due_ms)| due_ms),
         },
         (Decision::Forget | Decision::Repeat { .. }, _) => Stage::Over,
     }

@@ -8,6 +8,7 @@ use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::silence::Silence;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Correction;
 use super::config::SettingError;
 use super::matcher::{Matcher, Written};
 use super::window::Window;
@@ -44,31 +45,7 @@ impl Held {
                 return Err(SettingError::new(key, text, expected));
             }
         }
-        let from_ms = silence.from.unwrap_or(arrived_ms);
-        let until_ms = match (silence.until, silence.seconds) {
-            (Some(until), Some(_)) => {
-                let expected = "either until or seconds, not both";
-                return Err(SettingError::new("until", &until.to_string(), expected));
-            }
-            (None, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
-                let expected = "1 to 316224000 seconds";
-                return Err(SettingError::new("seconds", &seconds.to_string(), expected));
-            }
-            (None, Some(seconds)) => Some(from_ms.saturating_add(seconds * 1_000)),
-            (Some(until), None) => Some(until),
-            (None, None) if silence.weekly.is_some() => None,
-            (None, None) => {
-                let expected =
-                    "a silence ends: give until (milliseconds since 1970), seconds or weekly";
-                return Err(SettingError::new("until", "", expected));
-            }
-        };
-        if let (Some(from), Some(until)) = (silence.from, until_ms)
-            && until <= from
-        {
-            let expected = "a time after from, in milliseconds since 1970";
-            return Err(SettingError::new("until", &until.to_string(), expected));
-        }
+        let (from_ms, until_ms) = span(&silence, arrived_ms)?;
         let window = match &silence.weekly {
             Some(weekly) => Some(Window::new(weekly, "weekly.")?),
             None => None,
@@ -90,6 +67,14 @@ impl Held {
             until_ms,
             window,
         })
+    }
+
+    /// It was first seen at another time than was thought.
+    pub(super) fn correct(&mut self, correction: Correction) {
+        correction.past(&mut self.arrived_ms);
+        if let Ok(span) = span(&self.silence, self.arrived_ms) {
+            (self.from_ms, self.until_ms) = span;
+        }
     }
 
     /// Whether it means the alert at `key`, whenever it holds.
@@ -128,6 +113,35 @@ impl Held {
     }
 }
 
+/// From when until when a silence holds that was first seen at `arrived_ms`.
+fn span(silence: &Silence, arrived_ms: u64) -> Result<(u64, Option<u64>), SettingError> {
+    let from_ms = silence.from.unwrap_or(arrived_ms);
+    let until_ms = match (silence.until, silence.seconds) {
+        (_, Some(seconds)) if seconds == 0 || seconds > MAX_SECONDS => {
+            let expected = "1 to 316224000 seconds";
+            return Err(SettingError::new("seconds", &seconds.to_string(), expected));
+        }
+        (until, Some(seconds)) => {
+            let over_ms = from_ms.saturating_add(seconds * 1_000);
+            Some(until.map_or(over_ms, |until| until.min(over_ms)))
+        }
+        (Some(until), None) => Some(until),
+        (None, None) if silence.weekly.is_some() => None,
+        (None, None) => {
+            let expected =
+                "a silence ends: give until (milliseconds since 1970), seconds or weekly";
+            return Err(SettingError::new("until", "", expected));
+        }
+    };
+    if let (Some(from), Some(until)) = (silence.from, until_ms)
+        && until <= from
+    {
+        let expected = "a time after from, in milliseconds since 1970";
+        return Err(SettingError::new("until", &until.to_string(), expected));
+    }
+    Ok((from_ms, until_ms))
+}
+
 /// Which silence: ids are those of a site, and so is what a silence may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct SilenceId {
@@ -145,6 +159,8 @@ pub(super) struct Entry {
     pub(super) holds: bool,
     /// Whether it was heard since the bus was last joined.
     pub(super) heard: bool,
+    /// It stands on the bus without the time of its end.
+    pub(super) unsaid: bool,
     /// When it must be looked at again.
     pub(super) wake_ms: Option<u64>,
 }
@@ -190,6 +206,15 @@ mod tests {
         };
         check(&hour, 1_000, true, Some(3_601_000));
         check(&hour, 3_601_000, false, None);
+        // What comes first ends it.
+        for (until, over_ms) in [(5_000, 5_000), (9_000_000, 3_601_000)] {
+            let both = Silence {
+                until: Some(until),
+                ..hour.clone()
+            };
+            check(&both, over_ms - 1, true, Some(over_ms));
+            check(&both, over_ms, false, None);
+        }
         let later = Silence {
             from: Some(5_000),
             until: Some(6_000),
@@ -220,14 +245,6 @@ mod tests {
         };
         let none = Silence::default;
         check(none(), "until");
-        check(
-            Silence {
-                until: Some(5),
-                seconds: Some(5),
-                ..none()
-            },
-            "until",
-        );
         check(
             Silence {
                 from: Some(5),

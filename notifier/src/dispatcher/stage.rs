@@ -7,10 +7,9 @@ use hostbus_wire::alert::{AlertKey, AlertSeverity};
 
 use super::routing::Pace;
 
-/// How far an alert has come on its way to one channel, and what holds it there. Times are milliseconds
-/// since 1970-01-01 UTC.
+/// How far an alert has come on its way to one channel, and what holds it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// No route leads it here.
     NotRouted,
     /// A silence holds it.
@@ -24,18 +23,12 @@ pub enum Stage {
         by: AlertKey,
     },
     /// The alert that hid it is over; it is told if it still fires then.
-    Settling {
-        /// Until when it is waited.
-        until_ms: u64,
-    },
+    Settling,
     /// Its route tells nothing at this time of day.
-    OutsideHours {
-        /// When the route's window opens, or when it is looked at again.
-        until_ms: u64,
-    },
+    OutsideHours,
     /// It came back soon after it was told to be over; it is told if it still fires then.
     CoolingDown {
-        /// Until when it is held back.
+        /// Until when it is held back, in milliseconds since 1970-01-01 UTC.
         until_ms: u64,
         /// How often it came back.
         flaps: u32,
@@ -44,8 +37,6 @@ pub enum Stage {
     Waiting {
         /// The group.
         group: String,
-        /// When the group is due.
-        due_ms: u64,
     },
     /// It was told, and is not as bad any more: that is told with the next notice of its group.
     Eased {
@@ -53,41 +44,14 @@ pub enum Stage {
         was: AlertSeverity,
     },
     /// It was told.
-    Told {
-        /// When.
-        at_ms: u64,
-        /// When it is told again; `None`: never.
-        repeat_ms: Option<u64>,
-    },
+    Told,
     /// It was told, and somebody is at it.
     Acknowledged {
         /// Who.
         by: String,
-        /// Until when; `None`: until it changes.
-        until_ms: Option<u64>,
     },
     /// It is over, and there is nothing to tell.
     Over,
-}
-
-impl Stage {
-    /// The reason in one word, for counters and logs.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotRouted => "not-routed",
-            Self::Silenced { .. } => "silenced",
-            Self::Inhibited { .. } => "inhibited",
-            Self::Settling { .. } => "settling",
-            Self::OutsideHours { .. } => "outside-hours",
-            Self::CoolingDown { .. } => "cooling-down",
-            Self::Waiting { .. } => "waiting",
-            Self::Eased { .. } => "eased",
-            Self::Told { .. } => "told",
-            Self::Acknowledged { .. } => "acknowledged",
-            Self::Over => "over",
-        }
-    }
 }
 
 impl fmt::Display for Stage {
@@ -96,14 +60,14 @@ impl fmt::Display for Stage {
             Self::NotRouted => f.write_str("no route leads here"),
             Self::Silenced { id } => write!(f, "silenced by {id}"),
             Self::Inhibited { by } => write!(f, "hidden by {by}"),
-            Self::Settling { .. } => f.write_str("settling after what hid it"),
-            Self::OutsideHours { .. } => f.write_str("outside the hours of its route"),
+            Self::Settling => f.write_str("settling after what hid it"),
+            Self::OutsideHours => f.write_str("outside the hours of its route"),
             Self::CoolingDown { flaps, .. } => write!(f, "cooling down, came back {flaps} times"),
             Self::Waiting { group, .. } => write!(f, "waiting for the notice of {group}"),
             Self::Eased { was } => write!(f, "told as {was}; less now"),
-            Self::Told { .. } => f.write_str("told"),
-            Self::Acknowledged { by, .. } if by.is_empty() => f.write_str("acknowledged"),
-            Self::Acknowledged { by, .. } => write!(f, "acknowledged by {by}"),
+            Self::Told => f.write_str("told"),
+            Self::Acknowledged { by } if by.is_empty() => f.write_str("acknowledged"),
+            Self::Acknowledged { by } => write!(f, "acknowledged by {by}"),
             Self::Over => f.write_str("over"),
         }
     }
@@ -118,11 +82,12 @@ pub(super) struct View<'a> {
     pub(super) silence: Option<&'a str>,
     pub(super) inhibitor: Option<&'a AlertKey>,
     pub(super) settles_ms: Option<u64>,
-    /// Who acknowledged it and until when.
-    pub(super) acknowledged: Option<(&'a str, Option<u64>)>,
+    /// Who acknowledged it.
+    pub(super) acknowledged: Option<&'a str>,
     /// A route leads it here.
     pub(super) routed: bool,
-    pub(super) shut_until_ms: Option<u64>,
+    /// It is outside the hours of its route.
+    pub(super) shut: bool,
     pub(super) pace: Pace,
     /// What the channel was told as firing: how bad, and when.
     pub(super) told: Option<(AlertSeverity, u64)>,
@@ -162,9 +127,7 @@ pub(super) enum Decision {
 /// The steps in their order: silence, inhibition, route, cooldown, group or repeat.
 pub(super) fn decide(view: &View<'_>) -> Decision {
     let silenced = view.silence.map(|id| Stage::Silenced { id: id.to_owned() });
-    let shut = view
-        .shut_until_ms
-        .map(|until_ms| Stage::OutsideHours { until_ms });
+    let shut = view.shut.then_some(Stage::OutsideHours);
     let Some(severity) = view.firing else {
         return match (view.told, silenced.or(shut)) {
             (None, _) => Decision::Hold(Stage::Over),
@@ -180,11 +143,11 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
     let settling = view
         .settles_ms
         .filter(|&until_ms| until_ms > view.now_ms)
-        .map(|until_ms| Stage::Settling { until_ms });
+        .map(|_| Stage::Settling);
     if let Some(held) = silenced.or(inhibited).or(settling).or(shut) {
         return Decision::Hold(held);
     }
-    let Some((told, at_ms)) = view.told else {
+    let Some((told, _)) = view.told else {
         return match cooling_until(view, severity) {
             Some(until_ms) => Decision::Hold(Stage::CoolingDown {
                 until_ms,
@@ -196,17 +159,11 @@ pub(super) fn decide(view: &View<'_>) -> Decision {
     if severity > told {
         return Decision::Tell(Change::Rise);
     }
-    if let Some((by, until_ms)) = view.acknowledged {
-        return Decision::Hold(Stage::Acknowledged {
-            by: by.to_owned(),
-            until_ms,
-        });
+    if let Some(by) = view.acknowledged {
+        return Decision::Hold(Stage::Acknowledged { by: by.to_owned() });
     }
     if !view.routed {
-        return Decision::Hold(Stage::Told {
-            at_ms,
-            repeat_ms: None,
-        });
+        return Decision::Hold(Stage::Told);
     }
     Decision::Repeat {
         eased: severity < told,
@@ -225,6 +182,25 @@ mod tests {
     use super::*;
     use AlertSeverity::{Critical, Info, Warning};
 
+    impl Stage {
+        /// The reason in one word.
+        fn name(&self) -> &'static str {
+            match self {
+                Self::NotRouted => "not-routed",
+                Self::Silenced { .. } => "silenced",
+                Self::Inhibited { .. } => "inhibited",
+                Self::Settling => "settling",
+                Self::OutsideHours => "outside-hours",
+                Self::CoolingDown { .. } => "cooling-down",
+                Self::Waiting { .. } => "waiting",
+                Self::Eased { .. } => "eased",
+                Self::Told => "told",
+                Self::Acknowledged { .. } => "acknowledged",
+                Self::Over => "over",
+            }
+        }
+    }
+
     fn view() -> View<'static> {
         View {
             now_ms: 1_000,
@@ -234,7 +210,7 @@ mod tests {
             settles_ms: None,
             acknowledged: None,
             routed: true,
-            shut_until_ms: None,
+            shut: false,
             pace: Pace {
                 wait_ms: 0,
                 interval_ms: 0,
@@ -278,14 +254,14 @@ mod tests {
         check(&|_| {}, "inhibited");
         check(&|v| v.settles_ms = Some(1_001), "settling");
         check(&|v| v.settles_ms = Some(1_000), "new");
-        check(&|v| v.shut_until_ms = Some(2_000), "outside-hours");
+        check(&|v| v.shut = true, "outside-hours");
         check(&|v| v.ended = Some((Warning, 501)), "cooling-down");
         check(&|v| v.ended = Some((Warning, 500)), "new");
         check(&|v| v.ended = Some((Info, 501)), "new");
         check(&|v| v.told = Some((Warning, 0)), "repeat");
         check(&|v| v.told = Some((Critical, 0)), "ease");
         check(&|v| v.told = Some((Info, 0)), "rise");
-        let acknowledge = |v: &mut View<'_>| v.acknowledged = Some(("ann", None));
+        let acknowledge = |v: &mut View<'_>| v.acknowledged = Some("ann");
         check(&acknowledge, "new");
         check(
             &|v| {
@@ -325,7 +301,7 @@ mod tests {
         check(
             &|v| {
                 over(v);
-                v.shut_until_ms = Some(2_000);
+                v.shut = true;
             },
             "outside-hours",
         );

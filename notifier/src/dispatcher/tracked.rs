@@ -44,6 +44,8 @@ pub(super) struct Post {
     pub(super) channel: usize,
     pub(super) known: Known,
     pub(super) member: Option<Member>,
+    /// How far it had come, as the log said it last.
+    pub(super) stage: Option<Box<str>>,
 }
 
 /// What a channel knows of an alert.
@@ -94,6 +96,7 @@ impl Tracked {
                 channel,
                 known: Known::default(),
                 member: None,
+                stage: None,
             });
             self.posts.len() - 1
         });

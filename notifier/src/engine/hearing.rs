@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hostbus_wire::{NodePath, Sample};
+use hostbus_wire::NodePath;
+use hostbus_wire::sample::Rows;
 use tracing::warn;
 
 use super::Now;
@@ -45,7 +46,7 @@ pub(super) struct Hearing {
     pub(super) alerts: Standing,
     pub(super) rules: BTreeMap<Box<str>, String>,
     /// The last sample of each node, and whether it was retained.
-    pub(super) samples: HashMap<NodePath, (Box<Sample>, bool)>,
+    pub(super) samples: HashMap<NodePath, (Rows, bool)>,
 }
 
 impl Hearing {

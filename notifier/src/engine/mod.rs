@@ -12,12 +12,14 @@
 //! ```
 
 mod hearing;
+mod publishing;
 mod report;
 mod standing;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod twin;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -25,26 +27,30 @@ use std::sync::Arc;
 use hostbus_client::Message;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::HealthState;
+use hostbus_wire::sample::Rows;
 use hostbus_wire::told::Told;
-use hostbus_wire::{Kind, NodePath, NodeTopic, Sample, SiteTopic, Topic, encode};
+use hostbus_wire::{Kind, NodePath, NodeTopic, SiteTopic, Topic};
 use tracing::{info, warn};
 
 use crate::bus::{self, Mistake, Said};
-use crate::dispatcher::{Dispatcher, Refused, Tick};
+use crate::dispatcher::{Dispatcher, Refused};
 use crate::evaluator::{Change, Evaluator, Groups};
 use crate::globs::groups_of;
 use crate::lease::Tenancy;
-use crate::outgoing::{Outgoing, Publication};
+use crate::outgoing::Outgoing;
 use crate::rule::Rule;
-use crate::spool::{Changes, Ended, Outcome};
+use crate::spool::{Ended, Outcome};
 use hearing::Hearing;
 use standing::Standing;
 use telling::Telling;
+use twin::Twin;
 
 pub use turn::{Counters, Now, Place, Turn};
 
 /// How many topics with wrong payloads are logged, each once; others are only counted.
 const MISTAKES: usize = 1_000;
+/// The longest time without a look at the dispatcher's clock.
+const MIND_THE_CLOCK_MS: u64 = 1_000;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -69,6 +75,7 @@ pub struct Engine {
     began: bool,
     active: bool,
     telling: Telling,
+    twin: Twin,
     told: Vec<Outcome>,
     covers: Vec<(String, Told)>,
     rules_heard: BTreeMap<Box<str>, String>,
@@ -77,8 +84,12 @@ pub struct Engine {
     full: bool,
     counters: Counters,
     changes: Vec<Change>,
+    /// The sample that is looked at, in memory that is kept for the next one.
+    sample: Rows,
     evaluator_due_ms: u64,
     dispatcher_due_ms: u64,
+    /// When the dispatcher last let time pass.
+    dispatched_ms: u64,
 }
 
 impl Engine {
@@ -107,6 +118,7 @@ impl Engine {
             began: false,
             active: false,
             telling: Telling::default(),
+            twin: Twin::default(),
             told: Vec::new(),
             covers: Vec::new(),
             rules_heard: BTreeMap::new(),
@@ -115,8 +127,10 @@ impl Engine {
             full: false,
             counters: Counters::default(),
             changes: Vec::new(),
+            sample: Rows::default(),
             evaluator_due_ms: 0,
             dispatcher_due_ms: 0,
+            dispatched_ms: 0,
         }
     }
 
@@ -124,6 +138,7 @@ impl Engine {
     /// published besides.
     pub fn connected(&mut self, stamp: u64, now: Now) {
         self.connected = true;
+        self.twin.said(stamp);
         self.tenancy.joined();
         self.dispatcher.joined();
         self.hearing = Some(Hearing::new(stamp, now));
@@ -149,6 +164,8 @@ impl Engine {
         self.hearing = None;
         self.tenancy.away();
         self.evaluator.away();
+        // What stands there is heard again, and answered then.
+        self.outgoing.keep(|kind| kind != Kind::Silence);
     }
 
     /// Takes a message.
@@ -158,7 +175,8 @@ impl Engine {
         {
             hearing.retained_ms = now.steady_ms;
         }
-        match bus::read(&self.place.root, message, now.unix_ms) {
+        let read = bus::read(&self.place.root, message, now.unix_ms, &mut self.sample);
+        match read {
             Ok(said) => self.said(said, message.retained, now),
             Err(mistake) => self.mistake(&mistake),
         }
@@ -167,9 +185,9 @@ impl Engine {
     fn said(&mut self, said: Said, retained: bool, now: Now) {
         let now_ms = now.unix_ms;
         match said {
-            Said::Sample(node, sample) => {
+            Said::Sample(node) => {
                 // What it changes comes back as an alert: the dispatcher need not look.
-                self.sample(node, sample, retained, now_ms);
+                self.sample(node, retained, now_ms);
                 return;
             }
             Said::Gone(node) => self.evaluator.forget(&node, &mut self.changes),
@@ -196,7 +214,9 @@ impl Engine {
             Said::Silence(id, silence) => {
                 let site = self.place.site.clone();
                 let silence = silence.map(|silence| *silence);
-                let taken = self.dispatcher.silence(&site, &id, silence, now_ms);
+                let taken = self
+                    .dispatcher
+                    .silence(&site, &id, silence, retained, now_ms);
                 self.taken(taken);
             }
             Said::Acknowledgement(fingerprint, said) => {
@@ -207,12 +227,20 @@ impl Engine {
                 self.taken(taken);
             }
             Said::Told(channel, Some(told)) => self.mark(&channel, &told, now_ms),
-            Said::Lease(lease) => self.tenancy.heard(lease, now.steady_ms),
+            Said::Lease(lease) => {
+                if self.tenancy.heard(lease, now.steady_ms) {
+                    self.twin.seen(now.steady_ms);
+                }
+            }
             Said::Notifier(instance, state, ts) => {
                 let lives = state != HealthState::Stopped;
                 self.tenancy.neighbour(&instance, lives);
+                let ours = *instance == *self.place.instance;
+                if ours && lives && !retained && self.twin.heard(ts, now.steady_ms) {
+                    self.tenancy.has_twin();
+                }
                 if let Some(hearing) = &mut self.hearing
-                    && *instance == *self.place.instance
+                    && ours
                 {
                     hearing.own_health(ts, retained);
                 }
@@ -222,14 +250,16 @@ impl Engine {
         self.dispatcher_due_ms = 0;
     }
 
-    fn sample(&mut self, node: NodePath, sample: Box<Sample>, retained: bool, now_ms: u64) {
+    /// Takes the sample that was read.
+    fn sample(&mut self, node: NodePath, retained: bool, now_ms: u64) {
         match &mut self.hearing {
             Some(hearing) => {
+                let sample = std::mem::take(&mut self.sample);
                 hearing.samples.insert(node, (sample, retained));
             }
             None => {
                 self.evaluator
-                    .sample(&node, &sample, retained, now_ms, &mut self.changes);
+                    .sample(&node, &self.sample, retained, now_ms, &mut self.changes);
             }
         }
     }
@@ -365,20 +395,26 @@ impl Engine {
             self.sync(now);
         }
         self.lease(now);
+        self.twin.pass(now.steady_ms);
         if self.evaluator_due_ms <= now_ms || self.evaluator_due_ms > now_ms + 2_000 {
             self.evaluator_due_ms = self.evaluator.tick(now_ms, &mut self.changes);
         }
         self.publish_changes();
+        self.publish_answers();
         let mut turn = Turn {
             covers: std::mem::take(&mut self.covers),
             ..Turn::default()
         };
-        if self.dispatcher_due_ms <= now_ms {
+        // It is to see each second how the clock goes: one that is set back takes what is due along.
+        let lately = self.dispatched_ms..=self.dispatched_ms.saturating_add(MIND_THE_CLOCK_MS);
+        if self.dispatcher_due_ms <= now_ms || !lately.contains(&now_ms) {
+            self.dispatched_ms = now_ms;
             let tick = self.dispatcher.tick(now_ms);
             self.dispatcher_due_ms = tick.next_ms.unwrap_or(u64::MAX);
             turn.changes = self.kept(tick);
         }
-        self.told.extend(self.telling.take_known());
+        self.telling.pass(self.is_synced(), now.steady_ms);
+        self.told.extend(self.telling.take_done());
         turn.told = std::mem::take(&mut self.told);
         turn.active = self.active;
         turn.next_ms = self.evaluator_due_ms.min(self.dispatcher_due_ms);
@@ -418,62 +454,5 @@ impl Engine {
 
     fn lease_topic(&self) -> String {
         SiteTopic::Lease("notifier".into()).text(&self.place.root, &self.place.site)
-    }
-
-    fn publish_changes(&mut self) {
-        if !self.active {
-            // What was decided stands in the evaluator, for the moment we take over.
-            self.changes.clear();
-            return;
-        }
-        for Change { key, alert } in std::mem::take(&mut self.changes) {
-            let kind = match key.instance {
-                Some(_) => Kind::InstanceAlert,
-                None => Kind::Alert,
-            };
-            let topic = key.topic().text(&self.place.root);
-            match alert {
-                Some(alert) => self.push(kind, topic, &alert),
-                None => self
-                    .outgoing
-                    .push(Publication::new(kind, topic, Vec::new())),
-            }
-        }
-    }
-
-    fn kept(&mut self, tick: Tick) -> Changes {
-        if self.active {
-            for clear in tick.clear {
-                let topic = clear.topic.text(&self.place.root, &clear.site);
-                let publication = Publication::new(clear.topic.kind(), topic, Vec::new());
-                self.outgoing.push(publication);
-            }
-        }
-        let entries = tick.saved.into_iter();
-        Changes {
-            entries: entries.map(|saved| (saved.key, saved.value)).collect(),
-            notices: tick.notices,
-        }
-    }
-
-    fn push(&mut self, kind: Kind, topic: String, payload: &impl serde::Serialize) {
-        match encode(payload) {
-            Ok(payload) => self.outgoing.push(Publication::new(kind, topic, payload)),
-            // Every payload of the contract can be written.
-            Err(error) => warn!(topic, %error, "a message could not be written"),
-        }
-    }
-
-    /// What is to be published.
-    pub fn outgoing(&mut self) -> &mut Outgoing {
-        &mut self.outgoing
-    }
-
-    /// Gives the lease back, at the end.
-    #[must_use]
-    pub fn release(&self, now_ms: u64) -> Option<Publication> {
-        let lease = self.tenancy.release(now_ms)?;
-        let payload = encode(&lease).ok()?;
-        Some(Publication::new(Kind::Lease, self.lease_topic(), payload))
     }
 }

@@ -3,6 +3,7 @@
 use hostbus_wire::alert::AlertState;
 
 use super::{Counters, Engine};
+use crate::dispatcher::Counters as LookedAfter;
 use crate::evaluator::Figures;
 
 impl Engine {
@@ -29,6 +30,30 @@ impl Engine {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// How much the dispatcher looks after.
+    #[must_use]
+    pub fn looked_after(&self) -> LookedAfter {
+        self.dispatcher.counters()
+    }
+
+    /// Whether the bus keeps from us what we say that people were told.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        self.telling.is_unheard()
+    }
+
+    /// Whether another notifier has our name.
+    #[must_use]
+    pub fn has_twin(&self) -> bool {
+        self.twin.is_there()
+    }
+
+    /// Our name among notifiers.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.place.instance
     }
 
     /// Whether this notifier publishes and delivers.

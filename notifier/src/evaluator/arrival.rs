@@ -7,7 +7,7 @@
 //! host's present whatever they say: its clock was set, or it began its order anew. What an outbox sends
 //! after an outage has no such rhythm: it comes faster than it was taken.
 
-use hostbus_wire::Sample;
+use hostbus_wire::sample::Head;
 
 /// A first sample within this of our clock is live; one that is further behind must show its rhythm.
 const TRUSTED_MS: i64 = 60_000;
@@ -54,13 +54,13 @@ struct Run {
 }
 
 impl Order {
-    /// What `sample` tells, that arrived live at `now_ms`.
-    pub(super) fn take(&mut self, sample: &Sample, interval_ms: u64, now_ms: u64) -> Arrival {
-        let place = sample.place().map(|place| (place.boot, place.seq));
-        let delay_ms = sample.ts.map(|ts| {
+    /// What a sample with this `head` tells, that arrived live at `now_ms`.
+    pub(super) fn take(&mut self, head: Head, interval_ms: u64, now_ms: u64) -> Arrival {
+        let place = head.place.map(|place| (place.boot, place.seq));
+        let delay_ms = head.ts.map(|ts| {
             i64::try_from(now_ms).unwrap_or(i64::MAX) - i64::try_from(ts).unwrap_or(i64::MAX)
         });
-        let (key, last) = match (place, sample.ts) {
+        let (key, last) = match (place, head.ts) {
             (Some(place), _) => (place, self.placed),
             (None, Some(ts)) => ((0, ts), self.timed),
             // Somebody who keeps neither order nor time: what arrives is now.
@@ -96,8 +96,8 @@ impl Order {
     }
 
     /// What a retained sample tells: its place, so that it is not taken again.
-    pub(super) fn note(&mut self, sample: &Sample) {
-        match (sample.place(), sample.ts) {
+    pub(super) fn note(&mut self, head: Head) {
+        match (head.place, head.ts) {
             (Some(place), _) => self.placed = self.placed.max(Some((place.boot, place.seq))),
             (None, Some(ts)) => self.timed = self.timed.max(Some((0, ts))),
             (None, None) => {}
@@ -142,17 +142,22 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use hostbus_wire::sample::Place;
+
     use super::*;
 
     const INTERVAL_MS: u64 = 10_000;
 
-    fn sample(boot: u64, seq: u64, ts: u64) -> Sample {
-        Sample {
+    fn placed(boot: u64, seq: u64, ts: u64) -> Head {
+        let place = Place {
+            boot,
+            seq,
+            first: 1,
+        };
+        Head {
             ts: Some(ts),
-            boot: Some(boot),
-            seq: Some(seq),
-            first: Some(1),
-            ..Sample::default()
+            place: Some(place),
+            interval_ms: None,
         }
     }
 
@@ -163,8 +168,8 @@ mod tests {
         let arrivals: Vec<Arrival> = samples
             .iter()
             .map(|&(boot, seq, ts, now)| {
-                let sample = sample(boot, seq, begin + ts * 1000);
-                order.take(&sample, INTERVAL_MS, begin + now * 1000)
+                let head = placed(boot, seq, begin + ts * 1000);
+                order.take(head, INTERVAL_MS, begin + now * 1000)
             })
             .collect();
         assert_eq!(arrivals, expected, "{name}");
@@ -239,15 +244,15 @@ mod tests {
     #[test]
     fn who_keeps_no_order_is_taken_by_time_or_by_arrival() {
         let mut order = Order::default();
-        let timed = |ts| Sample {
-            ts: Some(ts),
-            ..Sample::default()
+        let timed = Head {
+            ts: Some(100_000),
+            ..Head::default()
         };
-        let mut take = |sample: &Sample| order.take(sample, INTERVAL_MS, 100_000);
-        assert_eq!(take(&timed(100_000)), Arrival::Live);
-        assert_eq!(take(&timed(100_000)), Arrival::Old);
-        assert_eq!(take(&Sample::default()), Arrival::Live);
-        assert_eq!(take(&Sample::default()), Arrival::Live);
+        let mut take = |head| order.take(head, INTERVAL_MS, 100_000);
+        assert_eq!(take(timed), Arrival::Live);
+        assert_eq!(take(timed), Arrival::Old);
+        assert_eq!(take(Head::default()), Arrival::Live);
+        assert_eq!(take(Head::default()), Arrival::Live);
     }
 
     #[test]
@@ -256,8 +261,8 @@ mod tests {
         for second in 0..2000_u64 {
             let drift = second / 100;
             let now = 10_000_000 + second * 1000;
-            let sample = sample(1, second + 1, now + 5_000 - drift);
-            assert_eq!(order.take(&sample, 1000, now), Arrival::Live);
+            let head = placed(1, second + 1, now + 5_000 - drift);
+            assert_eq!(order.take(head, 1000, now), Arrival::Live);
         }
         let offset = order.offset_ms().unwrap();
         assert!((-4_990..=-4_980).contains(&offset), "{offset}");

@@ -59,8 +59,8 @@ type Outcome = Vec<(u32, u16)>;
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) rules: Vec<Arc<Rule>>,
-    /// The rules of each section, and of nodes as a whole.
-    by_section: HashMap<u8, Vec<u32>>,
+    /// The rules of each section by its number, and of nodes as a whole.
+    by_section: Vec<Vec<u32>>,
     pub(super) groups: Arc<BTreeMap<String, Globs>>,
     plans: Vec<Arc<Plan>>,
     known: HashMap<Outcome, u32>,
@@ -165,6 +165,7 @@ impl Check {
     }
 
     /// The value in `series`, where the instance's own place is `place`.
+    #[inline]
     pub(super) fn value(&self, series: &Series<'_>, place: usize) -> Option<f64> {
         match self.what {
             What::Field(field) => Some(series.value(field.into())?.as_f64()),
@@ -186,20 +187,17 @@ impl Check {
 
 impl Book {
     pub(super) fn new(rules: Vec<Arc<Rule>>, groups: Arc<BTreeMap<String, Globs>>) -> Self {
-        let mut by_section: HashMap<u8, Vec<u32>> = HashMap::new();
+        let mut by_section = vec![Vec::new(); usize::from(u8::MAX) + 1];
         for (number, rule) in (0..).zip(&rules) {
-            by_section
-                .entry(section_of_rule(rule).0)
-                .or_default()
-                .push(number);
+            by_section[usize::from(section_of_rule(rule).0)].push(number);
         }
-        let uniform = by_section
-            .iter()
+        let uniform = (0..=u8::MAX)
+            .zip(&by_section)
             .filter(|(_, numbers)| {
                 let mut rules = numbers.iter().map(|number| &rules[*number as usize]);
                 rules.all(|rule| is_everywhere(rule))
             })
-            .map(|(section, _)| (*section, None))
+            .map(|(section, _)| (section, None))
             .collect();
         Self {
             rules,
@@ -220,9 +218,14 @@ impl Book {
         place.and_then(|place| u32::try_from(place).ok())
     }
 
+    fn rules_of(&self, section: u8) -> &[u32] {
+        let rules = self.by_section.get(usize::from(section));
+        rules.map_or(&[], Vec::as_slice)
+    }
+
     /// Whether a rule watches anything of `section`.
     pub(super) fn watches(&self, section: u8) -> bool {
-        self.by_section.contains_key(&section)
+        !self.rules_of(section).is_empty()
     }
 
     pub(super) fn plan(&self, number: u32) -> Arc<Plan> {
@@ -246,7 +249,7 @@ impl Book {
     }
 
     fn outcome_for(&mut self, path: &NodePath, section: u8, name: &str) -> u32 {
-        let numbers = self.by_section.get(&section).map_or(&[][..], Vec::as_slice);
+        let numbers = self.rules_of(section);
         let place = Placed::new(path, name, &self.groups);
         let outcome: Outcome = numbers
             .iter()

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hostbus_wire::alert::AlertKey;
-use hostbus_wire::{NodePath, Sample, Series};
+use hostbus_wire::sample::Rows;
+use hostbus_wire::{Decimal, NodePath, Series, Value};
 
 use super::book::{Book, Check, NO_MEMORY, What, section_of};
 use super::memory::Memory;
@@ -254,10 +255,10 @@ impl<'v, 'e> Visit<'v, 'e> {
     }
 
     /// Judges a live sample.
-    pub(super) fn judge(mut self, sample: &Sample) {
+    pub(super) fn judge(mut self, sample: &Rows) {
         sample.for_each_series(|series| {
-            self.each_instance(&series, |visit, name, place| {
-                visit.judge_instance(&series, name, place);
+            self.each_instance(&series, |visit, section, name, place| {
+                visit.judge_instance(&series, section, name, place);
             });
         });
         if self.node.alerts > self.node.own.raised.len() {
@@ -267,10 +268,10 @@ impl<'v, 'e> Visit<'v, 'e> {
     }
 
     /// Takes what a kept sample tells: which instances there were, with which values.
-    pub(super) fn prime(mut self, sample: &Sample) {
+    pub(super) fn prime(mut self, sample: &Rows) {
         sample.for_each_series(|series| {
-            self.each_instance(&series, |visit, name, place| {
-                visit.prime_instance(&series, name, place);
+            self.each_instance(&series, |visit, section, name, place| {
+                visit.prime_instance(&series, section, name, place);
             });
         });
     }
@@ -278,33 +279,31 @@ impl<'v, 'e> Visit<'v, 'e> {
     fn each_instance(
         &mut self,
         series: &Series<'_>,
-        mut visit: impl FnMut(&mut Self, &str, usize),
+        mut visit: impl FnMut(&mut Self, u8, &str, usize),
     ) {
         let section = section_of(series.section());
         if !self.bench.book.watches(section) {
             return;
         }
         if section == CORES {
-            let mut name = String::new();
+            let mut name = Decimal::default();
             for place in 0..series.width() {
-                name.clear();
-                // Writing to a text can't fail.
-                let _ = std::fmt::Write::write_fmt(&mut name, format_args!("{place}"));
-                visit(self, &name, place);
+                let name = name.text(Value::Integer(place as u64));
+                visit(self, section, name, place);
             }
         } else if series.has_instances() {
             for place in 0..series.width() {
                 if let Some(name) = series.instance_at(place) {
-                    visit(self, name, place);
+                    visit(self, section, name, place);
                 }
             }
         } else {
-            visit(self, series.instance().unwrap_or_default(), 0);
+            visit(self, section, series.instance().unwrap_or_default(), 0);
         }
     }
 
-    fn judge_instance(&mut self, series: &Series<'_>, name: &str, place: usize) {
-        let Some(at) = self.find(section_of(series.section()), name) else {
+    fn judge_instance(&mut self, series: &Series<'_>, section: u8, name: &str, place: usize) {
+        let Some(at) = self.find(section, name) else {
             return;
         };
         let Bench { book, ledger, .. } = &mut *self.bench;
@@ -332,8 +331,8 @@ impl<'v, 'e> Visit<'v, 'e> {
         }
     }
 
-    fn prime_instance(&mut self, series: &Series<'_>, name: &str, place: usize) {
-        let Some(at) = self.find(section_of(series.section()), name) else {
+    fn prime_instance(&mut self, series: &Series<'_>, section: u8, name: &str, place: usize) {
+        let Some(at) = self.find(section, name) else {
             return;
         };
         let now_ms = self.bench.ledger.now_ms;

@@ -130,12 +130,20 @@ impl Memory {
         }
     }
 
+    /// Our clock was set to `now_ms`. The others see that themselves with their next value.
+    pub(super) fn forget_future(&mut self, now_ms: u64) {
+        if let Self::Heard { at_ms } = self {
+            *at_ms = (*at_ms).min(now_ms);
+        }
+    }
+
     #[expect(clippy::float_cmp, reason = "any other value is a change")]
     fn changed(&mut self, value: f64, window_ms: u64, now_ms: u64) -> f64 {
         let changed_ms = match *self {
             // Nothing is known of the value before a restart.
             Self::Change { last, .. } if last != value && !last.is_nan() => now_ms,
-            Self::Change { changed_ms, .. } => changed_ms,
+            // By a clock that was ahead.
+            Self::Change { changed_ms, .. } => changed_ms.min(now_ms),
             _ => 0,
         };
         *self = Self::Change {

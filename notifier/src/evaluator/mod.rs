@@ -48,10 +48,11 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use hostbus_wire::NodePath;
 use hostbus_wire::alert::{Alert, AlertKey};
 use hostbus_wire::health::HealthState;
+use hostbus_wire::sample::Rows;
 use hostbus_wire::status::Status;
-use hostbus_wire::{NodePath, Sample};
 
 use crate::globs::Globs;
 use crate::rule::Rule;
@@ -151,7 +152,7 @@ impl Evaluator {
     pub fn sample(
         &mut self,
         path: &NodePath,
-        sample: &Sample,
+        sample: &Rows,
         retained: bool,
         now_ms: u64,
         out: &mut Vec<Change>,
@@ -159,17 +160,18 @@ impl Evaluator {
         let Some((node, mut bench)) = self.at(path, now_ms, out) else {
             return;
         };
+        let head = sample.head();
         if retained {
-            node.presence.set_interval(sample.interval_ms);
+            node.presence.set_interval(head.interval_ms);
             node.presence.was_there();
-            node.order.note(sample);
+            node.order.note(head);
             Visit::new(node, path, &mut bench).prime(sample);
             return;
         }
-        let interval_ms = sample
+        let interval_ms = head
             .interval_ms
             .map_or(node.presence.interval_ms(), u64::from);
-        let arrival = node.order.take(sample, interval_ms, now_ms);
+        let arrival = node.order.take(head, interval_ms, now_ms);
         match arrival {
             Arrival::Old => bench.ledger.figures.old += 1,
             Arrival::Late => bench.ledger.figures.late += 1,
@@ -178,7 +180,7 @@ impl Evaluator {
         if arrival == Arrival::Old {
             return;
         }
-        node.presence.set_interval(sample.interval_ms);
+        node.presence.set_interval(head.interval_ms);
         node.presence.heard(now_ms);
         bench.own(node, path, arrival == Arrival::Live);
         if arrival == Arrival::Live {

@@ -114,6 +114,22 @@ impl Node {
         }
     }
 
+    /// Our clock was set to `now_ms`: what happened later by it happened now.
+    pub(super) fn forget_future(&mut self, now_ms: u64) {
+        self.presence.forget_future(now_ms);
+        self.live_ms = self.live_ms.min(now_ms);
+        for instance in self.instances.iter_mut().chain([&mut self.own]) {
+            instance.seen_ms = instance.seen_ms.min(now_ms);
+            instance.missing_ms = instance.missing_ms.min(now_ms);
+            for raised in &mut instance.raised {
+                raised.told_ms = raised.told_ms.min(now_ms);
+            }
+            for memory in &mut instance.memories {
+                memory.forget_future(now_ms);
+            }
+        }
+    }
+
     /// Something may change at `at_ms`.
     pub(super) fn wake(&mut self, at_ms: u64) {
         self.due_ms = self.due_ms.min(at_ms);

@@ -63,8 +63,14 @@ impl Evaluator {
             return;
         }
         self.calm_from_ms = now_ms;
+        for at_ms in self.closing.values_mut() {
+            *at_ms = (*at_ms).min(now_ms.saturating_add(RESOLVED_MS));
+        }
+        for (_, came_ms) in self.orphans.values_mut() {
+            *came_ms = (*came_ms).min(now_ms);
+        }
         for node in self.nodes.values_mut() {
-            node.presence.forget_future(now_ms);
+            node.forget_future(now_ms);
             (node.due_ms, node.sweep_ms) = (now_ms, now_ms);
         }
     }
@@ -172,7 +178,13 @@ impl Bench<'_> {
                 self.book.plan_ref(instance.plan).absences || instance.section == super::NODE;
             instance
                 .raised
-                .retain(|raised| match raised.standing.phase {
+                .retain_mut(|raised| match raised.standing.phase {
+                    // By a clock that was ahead: its time begins now.
+                    Phase::Resolved if raised.standing.since > now_ms => {
+                        raised.standing.since = now_ms;
+                        *due_ms = (*due_ms).min(now_ms + RESOLVED_MS);
+                        true
+                    }
                     Phase::Resolved if now_ms >= raised.standing.since + RESOLVED_MS => {
                         let key = key(path, self.book.rule(raised.rule), &instance.name);
                         self.ledger.out.push(Change { key, alert: None });

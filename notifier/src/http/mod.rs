@@ -13,19 +13,14 @@ pub(crate) mod stand_in;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use hostbus_daemon::trust::{self, TrustError};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
-use rustls_native_certs::load_native_certs;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::RootCertStore;
 
 use crate::channels::{Answer, Http, Message, Request, Verdict};
 use crate::error::Error;
@@ -44,7 +39,7 @@ const USER_AGENT: &str = concat!("hostbus/", env!("CARGO_PKG_VERSION"));
 pub struct Failure {
     /// In words for people; no secret in it.
     pub reason: String,
-    /// The request itself is wrong, and will be the next time.
+    /// The request can't be made of these settings, and won't be the next time.
     pub lasts: bool,
 }
 
@@ -61,10 +56,8 @@ impl HttpSender {
     /// # Errors
     /// `ca_file` can't be read or holds no certificate.
     pub fn new(config: &HttpConfig) -> Result<Self, Error> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+        let tls = trust::client(roots(config.ca_file.as_deref())?)
             .map_err(|error| Error::Http(error.to_string()))?
-            .with_root_certificates(roots(config.ca_file.as_deref())?)
             .with_no_client_auth();
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -92,7 +85,7 @@ impl HttpSender {
             Err(Failure {
                 reason,
                 lasts: true,
-            }) => Verdict::Refused { reason },
+            }) => Verdict::Broken { reason },
             Err(Failure { reason, .. }) => Verdict::Retry {
                 reason,
                 after: None,
@@ -169,28 +162,15 @@ fn build(request: &Request) -> Result<(reqwest::Request, String), Failure> {
     Ok((built, host))
 }
 
-/// Whose signature we take.
+/// Whose signature we take. If it is nobody's, HTTPS fails with a word on how to mend it, and plain HTTP works.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(load_native_certs().certs);
-    let Some(path) = ca_file else {
-        // Without any, HTTPS fails with a word on how to mend it, and plain HTTP works.
-        return Ok(roots);
-    };
-    let wrong = |reason: String| Error::CaFile {
-        path: path.to_owned(),
-        reason,
-    };
-    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let mut added = 0;
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        let taken = roots.add(certificate);
-        taken.map_err(|error| wrong(error.to_string()))?;
-        added += 1;
-    }
-    if added == 0 {
-        return Err(wrong("it holds no certificate in PEM form".to_owned()));
+    let mut roots = trust::system_roots();
+    if let Some(path) = ca_file {
+        let added = trust::add(&mut roots, path);
+        added.map_err(|error| match error {
+            TrustError::File { path, reason } => Error::CaFile { path, reason },
+            TrustError::Nobody { .. } => Error::Http(error.to_string()),
+        })?;
     }
     Ok(roots)
 }

@@ -1,10 +1,13 @@
 //! Real requests to real servers on this host.
 
+use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use hostbus_daemon::Secret;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::stand_in::{Reply, StandIn};

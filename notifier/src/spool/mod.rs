@@ -119,6 +119,8 @@ pub struct Figures {
     pub untold: u64,
     /// Why the last message was not taken; `None` when it was.
     pub failing: Option<String>,
+    /// Since when, in milliseconds since 1970-01-01 UTC: the first try of the notice that was not taken first.
+    pub failing_since_ms: Option<u64>,
 }
 
 /// What a start found on disk.
@@ -255,6 +257,12 @@ impl Spool {
     #[must_use]
     pub fn failure(&self) -> Option<Arc<str>> {
         self.shared.disk.borrow().failure.clone()
+    }
+
+    /// Whether notices are on disk, as far as the disk lets them; else they wait in memory only.
+    #[must_use]
+    pub fn has_folder(&self) -> bool {
+        self.shared.disk.borrow().safe != Ticket::MEMORY
     }
 
     /// Another notifier has told this through `channel`: it need not be told again.

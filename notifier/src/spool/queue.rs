@@ -65,6 +65,17 @@ pub(super) struct Touched {
     pub(super) progress: Vec<u64>,
 }
 
+impl Figures {
+    /// Whether the last message was taken, of a notice that was tried first at `tried_ms`.
+    fn note(&mut self, failing: Option<String>, tried_ms: Option<u64>) {
+        self.failing_since_ms = match failing {
+            Some(_) => self.failing_since_ms.or(tried_ms),
+            None => None,
+        };
+        self.failing = failing;
+    }
+}
+
 /// One channel's notices.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -210,7 +221,7 @@ impl Queue {
         if failed.is_some() {
             self.figures.tried_again += 1;
         }
-        self.figures.failing = failed;
+        self.figures.note(failed, progress.first_try_ms);
         if let Some(waiting) = self.waiting.get_mut(&id) {
             waiting.progress = progress;
             touched.progress.push(id);
@@ -234,12 +245,13 @@ impl Queue {
         match &end.how {
             Ended::Delivered => {
                 self.figures.delivered += 1;
-                self.figures.failing = None;
+                self.figures.note(None, None);
             }
             Ended::GivenUp { reason } => {
                 self.figures.given_up += 1;
                 if was_sent {
-                    self.figures.failing = Some(reason.clone());
+                    let tried_ms = waiting.progress.first_try_ms.unwrap_or(end.at_ms);
+                    self.figures.note(Some(reason.clone()), Some(tried_ms));
                 }
             }
         }

@@ -81,32 +81,32 @@ async fn what_dingtalk_says_is_understood() {
             |_| {},
             Some("SECother"),
             TOKEN,
-            Wanted::Refused("secret_file"),
+            Wanted::Broken("secret_file"),
         ),
-        (|_| {}, None, TOKEN, Wanted::Refused("secret_file")),
+        (|_| {}, None, TOKEN, Wanted::Broken("secret_file")),
         (
             |robot| robot.now_ms += 7_200_000,
             good,
             TOKEN,
-            Wanted::Refused("clock"),
+            Wanted::Broken("clock"),
         ),
         (
             |robot| robot.foreign_address = true,
             good,
             TOKEN,
-            Wanted::Refused("allowed addresses"),
+            Wanted::Broken("allowed addresses"),
         ),
         (
             |robot| robot.keyword = Some("monitor".to_owned()),
             good,
             TOKEN,
-            Wanted::Refused("keyword"),
+            Wanted::Broken("keyword"),
         ),
         (
             |_| {},
             good,
             "other",
-            Wanted::Refused("copy the webhook address anew"),
+            Wanted::Broken("copy the webhook address anew"),
         ),
     ];
     for (change, secret, token, wanted) in cases {
@@ -126,18 +126,13 @@ async fn answers_of_other_shapes_are_judged_with_care() {
     let (settings, _folder) = settings(&robot, TOKEN, Some(SECRET));
     let channel = channel(&settings);
     let messages = channel.messages(&firing(), "main");
-    let code = |errcode: i64, errmsg: &str| {
-        Reply::json(
-            200,
-            &serde_json::json!({"errcode": errcode, "errmsg": errmsg}),
-        )
-    };
+    let code = Reply::errcode;
     let page = |status| Reply {
         body: format!("<h1>Not Found</h1> The requested URL /x/{TOKEN}/y?z={TOKEN} is not here"),
         ..Reply::status(status)
     };
     for (reply, wanted) in [
-        (page(404), Wanted::Refused("The requested URL")),
+        (page(404), Wanted::Broken("The requested URL")),
         (page(502), Wanted::Retry(None, "The requested URL")),
         (code(-1, "系统繁忙"), Wanted::Retry(None, "系统繁忙")),
         (
@@ -154,18 +149,18 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         ),
         (
             code(310_000, "关键词不匹配"),
-            Wanted::Refused("title_template"),
+            Wanted::Broken("title_template"),
         ),
         (
             code(400_102, "机器人已停用"),
-            Wanted::Refused("switch it on"),
+            Wanted::Broken("switch it on"),
         ),
         (code(430_102, "improper"), Wanted::Refused("forbids")),
         (code(40_035, "bad"), Wanted::Refused("text_template")),
         (code(99_999, "new"), Wanted::Retry(None, "99999")),
         (Reply::status(200), Wanted::Retry(None, "HTTP 200")),
         (Reply::status(503), Wanted::Retry(None, "HTTP 503")),
-        (Reply::status(403), Wanted::Refused("webhook address")),
+        (Reply::status(403), Wanted::Broken("webhook address")),
     ] {
         robot.answer_next(reply);
         let verdict = client::tell(&channel, &messages[0], NOW_MS).await;

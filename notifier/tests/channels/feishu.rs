@@ -107,28 +107,28 @@ async fn what_feishu_says_is_understood() {
             |_| {},
             Some("SECother"),
             TOKEN,
-            Wanted::Refused("signing secret"),
+            Wanted::Broken("signing secret"),
         ),
-        (|_| {}, None, TOKEN, Wanted::Refused("code 19021")),
+        (|_| {}, None, TOKEN, Wanted::Broken("code 19021")),
         (
             |bot| bot.now_ms += 7_200_000,
             good,
             TOKEN,
-            Wanted::Refused("clock"),
+            Wanted::Broken("clock"),
         ),
         (
             |bot| bot.foreign_address = true,
             good,
             TOKEN,
-            Wanted::Refused("allowed IP"),
+            Wanted::Broken("allowed IP"),
         ),
         (
             |bot| bot.keyword = Some("monitor".to_owned()),
             good,
             TOKEN,
-            Wanted::Refused("keyword"),
+            Wanted::Broken("keyword"),
         ),
-        (|_| {}, good, "other", Wanted::Refused("copy it anew")),
+        (|_| {}, good, "other", Wanted::Broken("copy it anew")),
     ];
     for (change, secret, token, wanted) in cases {
         let verdict = verdict_of(change, secret, token).await;
@@ -149,7 +149,7 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         ..Reply::status(status)
     };
     for (reply, wanted) in [
-        (page(404), Wanted::Refused("The requested URL")),
+        (page(404), Wanted::Broken("The requested URL")),
         (page(502), Wanted::Retry(None, "The requested URL")),
         (
             json(r#"{"StatusCode":0,"StatusMessage":"success"}"#),
@@ -171,7 +171,7 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         (json("{}"), Wanted::Retry(None, "HTTP 200")),
         (json("[0]"), Wanted::Retry(None, "HTTP 200")),
         (Reply::status(502), Wanted::Retry(None, "HTTP 502")),
-        (Reply::status(404), Wanted::Refused("webhook address")),
+        (Reply::status(404), Wanted::Broken("webhook address")),
     ] {
         bot.answer_next(reply);
         let verdict = client::tell(&channel, &messages[0], NOW_MS).await;

@@ -24,7 +24,9 @@ enum Wanted {
     Delivered,
     /// To be tried again, not before so many seconds if that is known, for a reason that says this.
     Retry(Option<u64>, &'static str),
-    /// Refused, with a hint that says this.
+    /// The channel is at fault, with a hint that says this.
+    Broken(&'static str),
+    /// The message is at fault, with a hint that says this.
     Refused(&'static str),
 }
 
@@ -36,7 +38,8 @@ fn judge(verdict: &Verdict, wanted: &Wanted, secrets: &[&str]) {
             assert_eq!(*after, seconds.map(Duration::from_secs), "{reason}");
             (reason, part)
         }
-        (Verdict::Refused { reason }, Wanted::Refused(part)) => (reason, part),
+        (Verdict::Broken { reason }, Wanted::Broken(part))
+        | (Verdict::Refused { reason }, Wanted::Refused(part)) => (reason, part),
         _ => panic!("{verdict:?} is not {wanted:?}"),
     };
     assert!(said.0.contains(said.1), "`{}` lacks `{}`", said.0, said.1);

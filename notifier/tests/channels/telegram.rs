@@ -42,31 +42,31 @@ async fn what_telegram_says_is_understood() {
     let cases: [(Change, &str, &str, Wanted); 8] = [
         (|_| {}, TOKEN, &chat, Wanted::Delivered),
         (|_| {}, TOKEN, &topic, Wanted::Delivered),
-        (|_| {}, TOKEN, &no_topic, Wanted::Refused("no open topic")),
+        (|_| {}, TOKEN, &no_topic, Wanted::Broken("no open topic")),
         (
             |_| {},
             TOKEN,
             "chat_id = 5",
-            Wanted::Refused("begins with -"),
+            Wanted::Broken("begins with -"),
         ),
         (
             |_| {},
             TOKEN,
             "chat_id = \"@elsewhere\"",
-            Wanted::Refused("chat not found"),
+            Wanted::Broken("chat not found"),
         ),
-        (|_| {}, other_token, &chat, Wanted::Refused("@BotFather")),
+        (|_| {}, other_token, &chat, Wanted::Broken("@BotFather")),
         (
             |api| api.kicked = true,
             TOKEN,
             &chat,
-            Wanted::Refused("add it to the group again"),
+            Wanted::Broken("add it to the group again"),
         ),
         (
             |api| api.moved_to = Some(-1009),
             TOKEN,
             &chat,
-            Wanted::Refused("set `chat_id = -1009`"),
+            Wanted::Broken("set `chat_id = -1009`"),
         ),
     ];
     for (change, token, more, wanted) in cases {
@@ -94,7 +94,7 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         ..Reply::status(status)
     };
     for (reply, wanted) in [
-        (page(404), Wanted::Refused("The requested URL")),
+        (page(404), Wanted::Broken("The requested URL")),
         (page(502), Wanted::Retry(None, "The requested URL")),
         (
             error(429, "Too Many Requests").with("retry-after", "5"),
@@ -108,11 +108,22 @@ async fn answers_of_other_shapes_are_judged_with_care() {
             error(400, "Bad Request: can't parse entities: x"),
             Wanted::Refused("text_template"),
         ),
-        (error(404, "Not Found"), Wanted::Refused("token is wrong")),
+        (error(404, "Not Found"), Wanted::Broken("token is wrong")),
         (error(409, "Conflict"), Wanted::Refused("base_url")),
+        (
+            error(
+                400,
+                "Bad Request: not enough rights to send text messages to the chat",
+            ),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: message is too long"),
+            Wanted::Refused("templates"),
+        ),
         (Reply::status(502), Wanted::Retry(None, "HTTP 502")),
         (Reply::status(200), Wanted::Retry(None, "HTTP 200")),
-        (Reply::status(403), Wanted::Refused("base_url")),
+        (Reply::status(403), Wanted::Broken("base_url")),
     ] {
         api.answer_next(reply);
         let verdict = client::tell(&channel, message, NOW_MS).await;

@@ -134,8 +134,8 @@ async fn what_a_receiver_says_is_understood() {
     let later = "Sun, 06 Nov 1994 08:50:37 GMT";
     for (secret, reply, wanted) in [
         (Some(SECRET), None, Wanted::Delivered),
-        (Some("SECother"), None, Wanted::Refused("secret")),
-        (None, None, Wanted::Refused("HTTP 401")),
+        (Some("SECother"), None, Wanted::Broken("secret")),
+        (None, None, Wanted::Broken("HTTP 401")),
         (None, Some(Reply::status(200)), Wanted::Delivered),
         (None, Some(Reply::status(202)), Wanted::Delivered),
         (None, Some(Reply::status(408)), Wanted::Retry(None, "408")),
@@ -157,9 +157,9 @@ async fn what_a_receiver_says_is_understood() {
         (
             None,
             Some(Reply::status(302).with("location", "/")),
-            Wanted::Refused("redirects"),
+            Wanted::Broken("redirects"),
         ),
-        (None, Some(Reply::status(404)), Wanted::Refused("address")),
+        (None, Some(Reply::status(404)), Wanted::Broken("address")),
         (
             Some(SECRET),
             Some(Reply {

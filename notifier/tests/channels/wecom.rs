@@ -24,20 +24,15 @@ fn settings(robot: &Standin<WeComRobot>, key: &str) -> String {
 #[tokio::test]
 async fn what_wecom_says_is_understood() {
     let robot = robot().await;
-    let code = |errcode: i64, errmsg: &str| {
-        Some(Reply::json(
-            200,
-            &serde_json::json!({"errcode": errcode, "errmsg": errmsg}),
-        ))
-    };
+    let code = |errcode, errmsg: &str| Some(Reply::errcode(errcode, errmsg));
     let page = |status| Reply {
         body: format!("The requested URL /cgi-bin/webhook/send?key={KEY} is not here"),
         ..Reply::status(status)
     };
     for (key, reply, wanted) in [
-        (KEY, Some(page(404)), Wanted::Refused("The requested URL")),
+        (KEY, Some(page(404)), Wanted::Broken("The requested URL")),
         (KEY, None, Wanted::Delivered),
-        ("other", None, Wanted::Refused("copy it anew")),
+        ("other", None, Wanted::Broken("copy it anew")),
         (
             KEY,
             code(45_009, "api freq out of limit"),
@@ -56,7 +51,12 @@ async fn what_wecom_says_is_understood() {
         (
             KEY,
             code(93_008, "not in group"),
-            Wanted::Refused("add it again"),
+            Wanted::Broken("add it again"),
+        ),
+        (
+            KEY,
+            code(93_004, "robot disabled"),
+            Wanted::Broken("switch it on"),
         ),
         (KEY, code(12_345, "new"), Wanted::Retry(None, "12345")),
         (
@@ -72,7 +72,7 @@ async fn what_wecom_says_is_understood() {
         (
             KEY,
             Some(Reply::status(404)),
-            Wanted::Refused("webhook address"),
+            Wanted::Broken("webhook address"),
         ),
     ] {
         let channel = channel(&settings(&robot, key));

@@ -81,7 +81,7 @@ async fn check<S: Service>(
             ..Reply::status(status)
         });
         let verdict = client::tell(&channel, message, NOW_MS).await;
-        let (Verdict::Retry { reason, .. } | Verdict::Refused { reason }) = &verdict else {
+        let (Verdict::Retry { reason, .. } | Verdict::Broken { reason }) = &verdict else {
             panic!("{kind}: {verdict:?}");
         };
         assert!(
@@ -95,7 +95,7 @@ async fn check<S: Service>(
     let channel = notices::channel(&settings(&standin, &secret));
     let message = &channel.messages(&notices::firing(), "main")[0];
     let verdict = client::tell(&channel, message, NOW_MS).await;
-    let Verdict::Refused { reason } = &verdict else {
+    let Verdict::Broken { reason } = &verdict else {
         panic!("{kind}: {verdict:?}");
     };
     assert!(

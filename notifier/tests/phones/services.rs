@@ -204,11 +204,12 @@ pub(crate) struct Pushover;
 
 impl Service for Pushover {
     fn answer(&mut self, request: &Seen) -> Reply {
-        let no = |error: &str| {
-            Reply::json(
-                400,
-                &json!({"errors": [error], "status": 0, "request": "5042853c"}),
-            )
+        let answer = |error: &str| json!({"errors": [error], "status": 0, "request": "5042853c"});
+        let no = |error: &str| Reply::json(400, &answer(error));
+        let invalid = |field: &str, error: &str| {
+            let mut body = answer(error);
+            body[field] = json!("invalid");
+            Reply::json(400, &body)
         };
         let body = String::from_utf8(request.body.clone()).unwrap();
         let url = reqwest::Url::parse(&format!("form:?{body}")).unwrap();
@@ -225,9 +226,9 @@ impl Service for Pushover {
         if request.path != "/1/messages.json" || !form {
             no("not found")
         } else if field("token") != SECRET {
-            no("application token is invalid")
+            invalid("token", "application token is invalid")
         } else if field("user") != SECRET {
-            no("user identifier is invalid")
+            invalid("user", "user identifier is invalid")
         } else if !fits(&field("message"), 1024, chars) {
             no("message cannot be blank")
         } else if !fits(&field("title"), 250, chars) {

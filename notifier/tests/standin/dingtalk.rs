@@ -18,33 +18,29 @@ pub struct DingTalkRobot {
     pub rate: Rate,
 }
 
-fn answer(errcode: i64, errmsg: &str) -> Reply {
-    Reply::json(200, &json!({"errcode": errcode, "errmsg": errmsg}))
-}
-
 impl Service for DingTalkRobot {
     fn answer(&mut self, request: &Seen) -> Reply {
         if request.path != "/robot/send"
             || request.query_value("access_token") != Some(self.token.as_str())
         {
-            return answer(300_001, "token is not exist");
+            return Reply::errcode(300_001, "token is not exist");
         }
         if !request.is_json() {
-            return answer(43_004, "无效的HTTP HEADER Content-Type");
+            return Reply::errcode(43_004, "无效的HTTP HEADER Content-Type");
         }
         let Some(body) = request.json().filter(is_markdown) else {
-            return answer(40_035, "不合法的参数");
+            return Reply::errcode(40_035, "不合法的参数");
         };
         if request.body.len() > 20_000 {
-            return answer(40_035, "不合法的参数: message too long");
+            return Reply::errcode(40_035, "不合法的参数: message too long");
         }
         if self.foreign_address {
-            return answer(310_000, "ip 10.0.0.1 not in whitelist");
+            return Reply::errcode(310_000, "ip 10.0.0.1 not in whitelist");
         }
         if let Some(secret) = &self.secret
             && let Err(problem) = self.check(request, secret)
         {
-            return answer(310_000, problem);
+            return Reply::errcode(310_000, problem);
         }
         let text = body["markdown"].to_string();
         if self
@@ -52,12 +48,12 @@ impl Service for DingTalkRobot {
             .as_ref()
             .is_some_and(|word| !text.contains(word))
         {
-            return answer(310_000, "keywords not in content");
+            return Reply::errcode(310_000, "keywords not in content");
         }
         if !self.rate.take(self.now_ms, 20) {
-            return answer(130_101, "send too fast, exceed 20 times per minute");
+            return Reply::errcode(130_101, "send too fast, exceed 20 times per minute");
         }
-        answer(0, "ok")
+        Reply::errcode(0, "ok")
     }
 }
 

@@ -18,22 +18,17 @@ pub mod dingtalk;
 pub mod feishu;
 pub mod notices;
 pub mod receiver;
+/// The server under it, which unit tests use as it is.
+#[path = "../../src/http/stand_in.rs"]
+mod server;
 pub mod telegram;
 pub mod wecom;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use serde_json::{Value, json};
+use server::{Asked, StandIn};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -78,7 +73,7 @@ impl Seen {
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(&'static str, String)>,
     pub body: String,
 }
 
@@ -86,9 +81,14 @@ impl Reply {
     pub fn json(status: u16, body: &Value) -> Self {
         Self {
             status,
-            headers: vec![("content-type".into(), "application/json".into())],
+            headers: vec![("content-type", "application/json".to_owned())],
             body: body.to_string(),
         }
+    }
+
+    /// An answer of DingTalk or WeCom.
+    pub fn errcode(errcode: i64, errmsg: &str) -> Self {
+        Self::json(200, &json!({"errcode": errcode, "errmsg": errmsg}))
     }
 
     pub fn status(status: u16) -> Self {
@@ -100,8 +100,8 @@ impl Reply {
     }
 
     #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
         self
     }
 }
@@ -137,9 +137,8 @@ impl Rate {
 
 /// A service on a port of its own. It ends with the value.
 pub struct Standin<S> {
-    address: SocketAddr,
+    server: StandIn,
     state: Arc<Mutex<State<S>>>,
-    task: JoinHandle<()>,
 }
 
 struct State<S> {
@@ -149,26 +148,44 @@ struct State<S> {
     instead: VecDeque<Reply>,
 }
 
+impl<S: Service> State<S> {
+    fn answer(&mut self, asked: &Asked) -> server::Reply {
+        let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
+        let seen = Seen {
+            method: asked.method.clone(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: asked.headers.clone(),
+            body: asked.body.clone(),
+        };
+        let reply = match self.instead.pop_front() {
+            Some(reply) => reply,
+            None => self.service.answer(&seen),
+        };
+        self.seen.push((seen, reply.clone()));
+        server::Reply::Answer {
+            status: reply.status,
+            headers: reply.headers,
+            body: reply.body.into_bytes(),
+        }
+    }
+}
+
 impl<S: Service> Standin<S> {
     pub async fn start(service: S) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
             service,
             seen: Vec::new(),
             instead: VecDeque::new(),
         }));
-        let task = tokio::spawn(serve(listener, Arc::clone(&state)));
-        Self {
-            address,
-            state,
-            task,
-        }
+        let answering = Arc::clone(&state);
+        let server = StandIn::start(move |asked| answering.lock().unwrap().answer(asked)).await;
+        Self { server, state }
     }
 
     /// Its address with a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        self.server.url(path)
     }
 
     /// What it has seen and answered so far.
@@ -189,61 +206,4 @@ impl<S: Service> Standin<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap()
     }
-}
-
-impl<S> Drop for Standin<S> {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve<S: Service>(listener: TcpListener, state: Arc<Mutex<State<S>>>) {
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let state = Arc::clone(&state);
-        let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-        connections.spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is its own affair.
-            let _ = connection.await;
-        });
-    }
-}
-
-async fn answer<S: Service>(
-    request: Request<Incoming>,
-    state: Arc<Mutex<State<S>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    let body = match Limited::new(body, 8 << 20).collect().await {
-        Ok(body) => body.to_bytes().to_vec(),
-        Err(_) => return Ok(response(&Reply::status(413))),
-    };
-    let headers = head.headers.iter();
-    let seen = Seen {
-        method: head.method.to_string(),
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        headers: headers
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-            .collect(),
-        body,
-    };
-    let mut state = state.lock().unwrap();
-    let reply = match state.instead.pop_front() {
-        Some(reply) => reply,
-        None => state.service.answer(&seen),
-    };
-    state.seen.push((seen, reply.clone()));
-    Ok(response(&reply))
-}
-
-fn response(reply: &Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::builder().status(reply.status);
-    for (name, value) in &reply.headers {
-        response = response.header(name, value);
-    }
-    response.body(Full::from(reply.body.clone())).unwrap()
 }

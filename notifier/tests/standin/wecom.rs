@@ -1,7 +1,5 @@
 //! A group robot of WeCom.
 
-use serde_json::json;
-
 use super::{Rate, Reply, Seen, Service};
 
 #[derive(Debug, Default)]
@@ -11,28 +9,24 @@ pub struct WeComRobot {
     pub rate: Rate,
 }
 
-fn answer(errcode: i64, errmsg: &str) -> Reply {
-    Reply::json(200, &json!({"errcode": errcode, "errmsg": errmsg}))
-}
-
 impl Service for WeComRobot {
     fn answer(&mut self, request: &Seen) -> Reply {
         if request.path != "/cgi-bin/webhook/send"
             || request.query_value("key") != Some(self.key.as_str())
         {
             let errmsg = "invalid webhook url, hint: [1700000000], from ip: 127.0.0.1";
-            return answer(93_000, errmsg);
+            return Reply::errcode(93_000, errmsg);
         }
         let Some(body) = request.json().filter(|_| request.is_json()) else {
-            return answer(47_001, "data format error");
+            return Reply::errcode(47_001, "data format error");
         };
         if body["msgtype"] != "markdown" {
-            return answer(40_008, "invalid message type");
+            return Reply::errcode(40_008, "invalid message type");
         }
         match body["markdown"]["content"].as_str() {
-            None | Some("") => return answer(44_004, "empty content"),
+            None | Some("") => return Reply::errcode(44_004, "empty content"),
             Some(text) if text.len() > 4096 => {
-                return answer(
+                return Reply::errcode(
                     40_058,
                     "markdown.content exceed max length 4096. invalid Request Parameter",
                 );
@@ -40,8 +34,8 @@ impl Service for WeComRobot {
             Some(_) => {}
         }
         if !self.rate.take(self.now_ms, 20) {
-            return answer(45_009, "api freq out of limit");
+            return Reply::errcode(45_009, "api freq out of limit");
         }
-        answer(0, "ok")
+        Reply::errcode(0, "ok")
     }
 }

@@ -5,18 +5,17 @@
 //! still be so.
 
 use hostbus_wire::NodePath;
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 
 use super::look::{LOOK_EVERY_MS, Look};
 use super::roll::{closed_ms, is_behind};
 use super::rows::entry_id;
 use super::since::{RETENTION, Since};
-use super::visit::{CHANGES, list};
+use super::visit::CHANGES;
 use super::{Keeper, Progress};
 use crate::config::Retention;
 use crate::error::StoreError;
 use crate::keys::NodeKeys;
-use crate::row::text;
 use crate::tier::Tier;
 
 impl Keeper {
@@ -55,24 +54,22 @@ impl Keeper {
             let newest = question.cmd("XREVRANGE").arg(keys.raw(name));
             newest.arg("+").arg("-").arg("COUNT").arg(1);
         }
-        let answers = self.connection.pipeline(&question).await?;
-        let [noted, late, newest @ ..] = answers.as_slice() else {
-            return Err(StoreError::reply("a pipeline"));
-        };
-        let [changes, since, noted @ ..] = list(noted) else {
+        let answers = self.connection.ask(&question).await?;
+        let mut noted = answers.get(0).items();
+        let (Some(changes), Some(since)) = (noted.next(), noted.next()) else {
             due.extend(asked);
             return Ok(due);
         };
-        let changes = text(changes).and_then(|text| text.parse().ok());
-        let since = Since::parse(text(since).unwrap_or_default());
+        let changes = changes.text().and_then(|text| text.parse().ok());
+        let since = Since::parse(since.text().unwrap_or_default());
         let as_it_was = known.changes == Some(changes.unwrap_or(0))
             && since.under(&self.retention, now_ms) == since
-            && matches!(late, Value::Int(0));
-        let answers = noted.iter().zip(newest);
-        for (name, (noted, newest)) in asked.into_iter().zip(answers) {
+            && answers.get(1).number() == Some(0);
+        let known_of_each = noted.zip(answers.iter().skip(2));
+        for (name, (noted, newest)) in asked.into_iter().zip(known_of_each) {
             let mut look = Look::default();
-            look.note(text(noted).unwrap_or_default(), &self.retention);
-            let newest = list(newest).first().and_then(entry_id);
+            look.note(noted.text().unwrap_or_default(), &self.retention);
+            let newest = newest.items().first().and_then(entry_id);
             look.top_ms = newest.map_or(0, |id| id.at_ms.min(now_ms));
             let progress = known.series.get(name.as_str());
             let rests = as_it_was

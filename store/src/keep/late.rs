@@ -7,8 +7,8 @@ use redis::{Cmd, RedisWrite};
 use super::look::Late;
 use super::rewrite::Edit;
 use super::rows::{entries, is_same};
-use super::visit::{Halt, Visit, list};
-use crate::row::{Columns, Row, bytes};
+use super::visit::{Halt, Visit};
+use crate::row::{Columns, Row};
 use crate::tier::Tier;
 
 /// How many rows of one time are looked through for one that is the same.
@@ -29,18 +29,13 @@ impl Visit<'_> {
         let mut rows = Vec::with_capacity(late.len());
         let mut useless = Vec::new();
         for late in late {
-            let Some(member) = bytes(&late.member) else {
-                continue;
-            };
-            match columns.late_row(&late.member) {
-                Some(row) if row.at_ms >= cutoff_ms => rows.push(LateRow {
-                    member: member.to_vec(),
-                    row,
-                }),
-                Some(_) => useless.push(member.to_vec()),
+            let member = late.member;
+            match columns.late_row(&member) {
+                Some(row) if row.at_ms >= cutoff_ms => rows.push(LateRow { member, row }),
+                Some(_) => useless.push(member),
                 None => {
                     self.tended.malformed += 1;
-                    useless.push(member.to_vec());
+                    useless.push(member);
                 }
             }
         }
@@ -58,14 +53,15 @@ impl Visit<'_> {
                 ROWS_A_TIME,
             ));
         }
-        let replies = self.read(&queries).await?;
-        let first_ms = list(&replies[0]).first().and_then(super::rows::entry_id);
+        let answers = self.read(queries).await?;
+        let first_ms = answers.get(0).items().first();
+        let first_ms = first_ms.and_then(super::rows::entry_id);
         let first_ms = first_ms.map_or(u64::MAX, |id| id.at_ms);
         let packed_before_ms = self.in_blocks_before_ms(Tier::Raw).min(first_ms);
         let mut packed: BTreeMap<u64, Vec<LateRow>> = BTreeMap::new();
         let mut edits = Vec::new();
         let mut merged = useless;
-        for (late, reply) in rows.into_iter().zip(&replies[1..]) {
+        for (late, there) in rows.into_iter().zip(answers.iter().skip(1)) {
             if late.row.at_ms < packed_before_ms {
                 packed
                     .entry(Tier::Raw.block(late.row.at_ms))
@@ -73,10 +69,8 @@ impl Visit<'_> {
                     .push(late);
                 continue;
             }
-            let there = list(reply)
-                .iter()
-                .filter_map(|entry| columns.stream_row(entry));
-            let known = there.into_iter().any(|row| is_same(&row, &late.row));
+            let mut there = there.items().filter_map(|entry| columns.stream_row(entry));
+            let known = there.any(|row| is_same(&row, &late.row));
             if !known {
                 edits.push(Edit::late(late.row.at_ms, texts(&late.member)));
             }

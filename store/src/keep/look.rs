@@ -1,13 +1,13 @@
 //! What there is of a series: the first thing that a visit reads.
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::Progress;
 use super::rows::{entry_id, member_ms, parse_id};
 use super::since::{RETENTION, Since};
-use super::visit::{Halt, Visit, list};
+use super::visit::{Halt, Visit};
+use crate::answers::{Answer, Answers};
 use crate::config::Retention;
-use crate::row::{bytes, items, text};
 use crate::tier::Tier;
 
 /// How many late rows are taken at once.
@@ -40,7 +40,7 @@ pub(super) struct Look {
 /// A member of the late rows.
 #[derive(Debug)]
 pub(super) struct Late {
-    pub(super) member: Value,
+    pub(super) member: Vec<u8>,
     /// Its time; none when it is no row.
     pub(super) at_ms: Option<u64>,
 }
@@ -147,26 +147,21 @@ impl Visit<'_> {
                 queries.push(redis::cmd("EXISTS").arg(&stream).arg(&packed).clone());
             }
         }
-        let replies = self.read(&queries).await?;
+        let answers = self.read(queries).await?;
+        let late_rows = answers.get(3).number();
         let mut look = Look {
-            late: late_rows(&replies[2]),
-            late_rows: match replies[3] {
-                Value::Int(rows) => u64::try_from(rows).unwrap_or(0),
-                _ => 0,
-            },
+            late: late_members(answers.get(2)),
+            late_rows: late_rows.map_or(0, |rows| u64::try_from(rows).unwrap_or(0)),
             ..Look::default()
         };
-        if let [checked, retention] = list(&replies[0]) {
-            look.since = Since::parse(text(retention).unwrap_or_default());
-            look.note(text(checked).unwrap_or_default(), self.retention);
+        if let Some((checked, retention)) = answers.get(0).pair() {
+            look.since = Since::parse(retention.text().unwrap_or_default());
+            look.note(checked.text().unwrap_or_default(), self.retention);
         }
         if full {
-            look.tiers = Some(self.tiers(&replies[4..]).await?);
+            look.tiers = Some(self.tiers(&answers).await?);
         }
-        let mut top_ms = list(&replies[1])
-            .first()
-            .and_then(entry_id)
-            .map(|id| id.at_ms);
+        let mut top_ms = first_ms(answers.get(1));
         if top_ms.is_none() {
             top_ms = self.last_generated().await?;
         }
@@ -187,30 +182,33 @@ impl Visit<'_> {
         let mut query = redis::cmd("XINFO");
         query.arg("STREAM").arg(self.stream(Tier::Raw));
         let refused = self.tended.refused;
-        let replies = self.read(&[query]).await?;
+        let answers = self.read([query]).await?;
         // No such key: that is no news.
         self.tended.refused = refused;
-        let about = items(&replies[0]).unwrap_or_default();
-        let pair = about
-            .chunks_exact(2)
-            .find(|pair| text(&pair[0]) == Some("last-generated-id"));
-        let id = pair.and_then(|pair| parse_id(text(&pair[1])?));
+        let mut about = answers.get(0).items();
+        let mut id = None;
+        while let (Some(name), Some(value)) = (about.next(), about.next()) {
+            if name.text() == Some("last-generated-id") {
+                id = value.text().and_then(parse_id);
+            }
+        }
         Ok(id.map(|id| id.at_ms).filter(|at_ms| *at_ms > 0))
     }
 
-    /// Reads what each tier holds, and remembers it.
-    async fn tiers(&mut self, replies: &[Value]) -> Result<[Held; 4], Halt> {
+    /// Reads what each tier holds, of which the answers after the first four tell a part, and remembers
+    /// it.
+    async fn tiers(&mut self, answers: &Answers) -> Result<[Held; 4], Halt> {
         let mut tiers: [Held; 4] = Default::default();
         let mut packs = Vec::new();
-        for (tier, replies) in Tier::ALL.into_iter().zip(replies.chunks_exact(4)) {
+        for tier in Tier::ALL {
             let held = &mut tiers[tier as usize];
-            let time = |reply| list(reply).first().and_then(entry_id).map(|id| id.at_ms);
-            held.first_ms = time(&replies[0]);
-            held.last_ms = time(&replies[1]);
-            held.is_there = matches!(replies[3], Value::Int(keys) if keys > 0);
-            match replies[2] {
-                Value::Int(1..=MAX_BLOCKS) => packs.push(tier),
-                Value::Int(blocks) if blocks > 0 => self.tended.malformed += 1,
+            let place = 4 + 4 * tier as usize;
+            held.first_ms = first_ms(answers.get(place));
+            held.last_ms = first_ms(answers.get(place + 1));
+            held.is_there = answers.get(place + 3).number().is_some_and(|keys| keys > 0);
+            match answers.get(place + 2).number() {
+                Some(1..=MAX_BLOCKS) => packs.push(tier),
+                Some(blocks) if blocks > 0 => self.tended.malformed += 1,
                 _ => {}
             }
         }
@@ -221,10 +219,10 @@ impl Visit<'_> {
                     .clone()
             });
             let names: Vec<Cmd> = names.collect();
-            let replies = self.read(&names).await?;
-            for (tier, reply) in packs.into_iter().zip(&replies) {
-                for name in list(reply) {
-                    let start = text(name).and_then(|name| name.parse::<u64>().ok());
+            let answers = self.read(names).await?;
+            for (tier, names) in packs.into_iter().zip(answers.iter()) {
+                for name in names.items() {
+                    let start = name.text().and_then(|name| name.parse::<u64>().ok());
                     match start
                         .filter(|start| tier.block(*start) == *start && *start <= self.now_ms)
                     {
@@ -257,11 +255,16 @@ pub(super) fn checked_text(checked: [u64; 4]) -> String {
     format!("{minute} {ten_minutes} {hour}")
 }
 
+/// The time of the first of some rows.
+fn first_ms(rows: Answer<'_>) -> Option<u64> {
+    Some(entry_id(rows.items().first()?)?.at_ms)
+}
+
 /// The members of the late rows that one visit takes.
-fn late_rows(reply: &Value) -> Vec<Late> {
+fn late_members(members: Answer<'_>) -> Vec<Late> {
     let mut late = Vec::new();
     let mut blocks = Vec::new();
-    for member in list(reply).iter().filter(|member| bytes(member).is_some()) {
+    for member in members.items().filter_map(Answer::bulk) {
         let at_ms = member_ms(member);
         let block = Tier::Raw.block(at_ms.unwrap_or(0));
         if at_ms.is_some() && !blocks.contains(&block) {
@@ -271,7 +274,7 @@ fn late_rows(reply: &Value) -> Vec<Late> {
             blocks.push(block);
         }
         late.push(Late {
-            member: member.clone(),
+            member: member.to_vec(),
             at_ms,
         });
     }

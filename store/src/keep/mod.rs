@@ -34,16 +34,15 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use hostbus_wire::NodePath;
-use redis::Value;
 
 use self::gather::Gathering;
 use self::look::Look;
 use self::visit::{Halt, Visit};
+use crate::answers::Answer;
 use crate::config::{Retention, StoreConfig};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::{self, NodeKeys};
-use crate::row::{items, text};
 use crate::tier::Tier;
 
 /// How many names are asked for at once.
@@ -163,6 +162,7 @@ impl Keeper {
             watching: false,
             outrun: false,
             token: &self.token,
+            pages: Default::default(),
             rows_left: Visit::ROWS,
             tended: Tended::default(),
         };
@@ -210,14 +210,13 @@ impl Keeper {
     /// # Errors
     /// Redis failed.
     pub async fn count_nodes(&self) -> Result<u64, StoreError> {
-        let reply = self
+        let answers = self
             .connection
-            .command(redis::cmd("ZCARD").arg(keys::NODES))
+            .ask_one(redis::cmd("ZCARD").arg(keys::NODES))
             .await?;
-        match reply {
-            Value::Int(nodes) => Ok(u64::try_from(nodes).unwrap_or(0)),
-            _ => Err(StoreError::reply("ZCARD")),
-        }
+        let nodes = answers.get(0).number();
+        let nodes = nodes.ok_or_else(|| StoreError::reply("ZCARD"))?;
+        Ok(u64::try_from(nodes).unwrap_or(0))
     }
 
     /// Some of the series of a node, as [`Keeper::nodes`] does.
@@ -241,12 +240,12 @@ impl Keeper {
     ) -> Result<(Vec<String>, u64), StoreError> {
         let mut scan = redis::cmd(command);
         scan.arg(key).arg(from).arg("COUNT").arg(SCAN_COUNT);
-        let reply = self.connection.command(&scan).await?;
-        let Some([next, names]) = items(&reply) else {
+        let answers = self.connection.ask_one(&scan).await?;
+        let Some((next, names)) = answers.get(0).pair() else {
             return Err(StoreError::reply(command));
         };
-        let next = text(next).and_then(|next| next.parse().ok());
-        let names = items(names).unwrap_or_default().iter().filter_map(text);
+        let next = next.text().and_then(|next| next.parse().ok());
+        let names = names.items().filter_map(Answer::text);
         Ok((
             names.map(str::to_owned).collect(),
             next.ok_or_else(|| StoreError::reply(command))?,
@@ -262,15 +261,14 @@ impl Keeper {
 
 impl Visit<'_> {
     async fn run(&mut self) -> Result<(), Halt> {
-        let first_look = self.progress.looked_ms.is_none();
         let mut look = self.look().await?;
         self.note_retention(&look).await?;
-        if self.retain(&look, first_look).await? {
+        if self.retain(&look).await? {
             self.tended.gone = true;
             return Ok(());
         }
         self.roll_and_merge(&mut look).await?;
-        self.seal().await
+        self.seal(&look).await
     }
 
     /// Rolled-up rows first, late rows then: as long as these are where they are, the buckets they

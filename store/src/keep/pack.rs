@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use redis::Cmd;
 
+use super::look::Look;
 use super::rows::{adopt, entry_id, join_rows, named, replace_rows};
 use super::sums::Made;
-use super::visit::{Halt, Visit, list};
+use super::visit::{Halt, Visit};
 use crate::block::{self, Block, BlockError};
-use crate::row::{Columns, Row, bytes};
+use crate::row::{Columns, Row};
 use crate::tier::Tier;
 
 /// How many rows of a stream are read at once.
@@ -16,7 +17,7 @@ const PAGE_ROWS: usize = 2_000;
 
 impl Visit<'_> {
     /// Packs the blocks that are older than their stream is to be.
-    pub(super) async fn seal(&mut self) -> Result<(), Halt> {
+    pub(super) async fn seal(&mut self, look: &Look) -> Result<(), Halt> {
         if self.now_ms < self.progress.seal_due_ms {
             return Ok(());
         }
@@ -25,8 +26,9 @@ impl Visit<'_> {
             let Some(before_ms) = self.packed_before_ms(tier) else {
                 continue;
             };
+            let mut ends = self.ends_of(tier, look);
             loop {
-                let next_ms = self.seal_first(tier, before_ms).await?;
+                let next_ms = self.seal_first(tier, before_ms, ends.take()).await?;
                 let Some(start) = next_ms.map(|next_ms| tier.block(next_ms)) else {
                     break;
                 };
@@ -44,16 +46,31 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// Packs the block that the first row of the stream falls into, if it is due. Returns when the
-    /// first row is that is left; none when there is nothing to wait for.
-    async fn seal_first(&mut self, tier: Tier, before_ms: u64) -> Result<Option<u64>, Halt> {
+    /// The times of the first and the last row of a stream as the look found them, when this visit has
+    /// put no row before the first one or taken it away.
+    fn ends_of(&self, tier: Tier, look: &Look) -> Option<(u64, u64)> {
+        let held = &look.tiers.as_ref()?[tier as usize];
+        let (first_ms, last_ms) = held.first_ms.zip(held.last_ms)?;
+        let stands = self.tended.rewritten_streams == 0
+            && first_ms >= self.kept(tier).cutoff_ms(self.now_ms);
+        stands.then_some((first_ms, last_ms))
+    }
+
+    /// Packs the block that the first row of the stream falls into, if it is due; `ends` are the times of
+    /// its first row and of one after it, where they are known. Returns when the first row is that is
+    /// left; none when there is nothing to wait for.
+    async fn seal_first(
+        &mut self,
+        tier: Tier,
+        before_ms: u64,
+        ends: Option<(u64, u64)>,
+    ) -> Result<Option<u64>, Halt> {
         let (stream, packed) = (self.stream(tier), self.keys.packed(tier, self.series));
-        let mut ends = [redis::cmd("XRANGE"), redis::cmd("XREVRANGE")];
-        ends[0].arg(&stream).arg("-").arg("+").arg("COUNT").arg(1);
-        ends[1].arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let replies = self.read(&ends).await?;
-        let time = |reply| list(reply).first().and_then(entry_id).map(|id| id.at_ms);
-        let (Some(first_ms), Some(last_ms)) = (time(&replies[0]), time(&replies[1])) else {
+        let ends = match ends {
+            Some(ends) => Some(ends),
+            None => self.ends(&stream).await?,
+        };
+        let Some((first_ms, last_ms)) = ends else {
             return Ok(None);
         };
         let start = tier.block(first_ms);
@@ -81,15 +98,17 @@ impl Visit<'_> {
                     .clone(),
             );
             queries.push(redis::cmd("HGET").arg(&packed).arg(start).clone());
-            let mut replies = self.read(&queries).await?;
-            let existing = replies.pop();
-            let entries = replies.last().map(list).unwrap_or_default();
+            let place = queries.len() - 2;
+            let answers = self.read(queries).await?;
+            let entries = answers.get(place).items();
+            rows.reserve(entries.len());
             for entry in entries {
                 let Some(id) = entry_id(entry) else {
                     return Err(crate::error::StoreError::reply("XRANGE").into());
                 };
-                if id.seq > 0 && tier != Tier::Raw {
-                    // Not the last word: it is made anew when the series goes on.
+                if id.seq > 0 && tier != Tier::Raw && id.at_ms >= self.floor(tier) {
+                    // Not the last word: it is made anew when the series goes on. What it was made of is
+                    // gone for those before.
                     return Ok(None);
                 }
                 from = format!("({}-{}", id.at_ms, id.seq);
@@ -99,7 +118,7 @@ impl Visit<'_> {
                 }
             }
             if entries.len() < PAGE_ROWS {
-                break existing;
+                break answers.last().bulk().map(<[u8]>::to_vec);
             }
             if !block::fits(columns.names.len(), rows.len()) {
                 self.tended.refused += 1;
@@ -108,8 +127,7 @@ impl Visit<'_> {
         };
         self.spend(rows.len());
         let streamed = rows.len() as u64;
-        let Some(bytes) = self.with_block(tier, existing.as_ref().and_then(bytes), columns, rows)
-        else {
+        let Some(bytes) = self.with_block(tier, existing.as_deref(), columns, rows) else {
             return Ok(None);
         };
         let mut trim = redis::cmd("XTRIM");
@@ -126,6 +144,16 @@ impl Visit<'_> {
         self.tended.packed_rows += streamed;
         self.tended.malformed += malformed;
         Ok(Some(end))
+    }
+
+    /// The times of the first and of the last row of a stream; none when there are no rows.
+    async fn ends(&mut self, stream: &str) -> Result<Option<(u64, u64)>, Halt> {
+        let mut ends = [redis::cmd("XRANGE"), redis::cmd("XREVRANGE")];
+        ends[0].arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+        ends[1].arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let answers = self.read(ends).await?;
+        let time = |place| entry_id(answers.get(place).items().first()?).map(|id| id.at_ms);
+        Ok(time(0).zip(time(1)))
     }
 
     /// The bytes of a block with `rows` put into what it holds; none when that can't be.
@@ -173,8 +201,8 @@ impl Visit<'_> {
     ) -> Result<Option<u64>, Halt> {
         let packed = self.keys.packed(tier, self.series);
         let query = redis::cmd("HGET").arg(&packed).arg(start).clone();
-        let replies = self.read(&[query]).await?;
-        let existing = bytes(&replies[0]);
+        let answers = self.read([query]).await?;
+        let existing = answers.get(0).bulk();
         let have = existing.and_then(|bytes| block::decode(bytes, None).ok());
         let have: usize = have.map_or(0, |block: Block| block.rows.len());
         let mut columns = Columns::default();

@@ -8,9 +8,9 @@ use crate::error::StoreError;
 use crate::tier::Tier;
 
 impl Visit<'_> {
-    /// Drops what is too old, when it was looked what each tier holds. Tells whether nothing is left
-    /// of the series.
-    pub(super) async fn retain(&mut self, look: &Look, first_look: bool) -> Result<bool, Halt> {
+    /// Drops what is too old, when it was looked what each tier holds, and has the rest expire later.
+    /// Tells whether nothing is left of the series.
+    pub(super) async fn retain(&mut self, look: &Look) -> Result<bool, Halt> {
         let Some(tiers) = &look.tiers else {
             return Ok(false);
         };
@@ -19,22 +19,27 @@ impl Visit<'_> {
         let mut expiries = Pipeline::new();
         for (tier, held) in Tier::ALL.into_iter().zip(tiers) {
             left |= self.retain_tier(tier, held, &mut commands);
-            if first_look && held.is_there && self.kept(tier).seconds > 0 {
-                // The settings may have changed.
+            if held.is_there && self.kept(tier).seconds > 0 {
+                // The settings may have changed, and the writer of a slow series comes seldom.
                 expiries.add_command(self.expire(tier, &self.stream(tier)));
                 expiries.add_command(self.expire(tier, &self.keys.packed(tier, self.series)));
             }
         }
         // They change nothing that another keeper reads.
-        self.connection.pipeline(&expiries).await?;
+        self.connection.ask(&expiries).await?;
         let raw_cutoff_ms = self.kept(Tier::Raw).cutoff_ms(self.now_ms);
         left |= look
             .late
             .iter()
             .any(|late| late.at_ms.is_none_or(|at_ms| at_ms >= raw_cutoff_ms));
         // Where the writer goes on meanwhile, what is too old goes all the same.
-        if !left && self.bury().await? {
-            return Ok(true);
+        if !left {
+            match self.bury().await {
+                Ok(true) => return Ok(true),
+                // It is buried another time, and makes room now.
+                Ok(false) | Err(Halt::Store(StoreError::Full)) => {}
+                Err(halt) => return Err(halt),
+            }
         }
         if look
             .late
@@ -69,7 +74,7 @@ impl Visit<'_> {
                 for command in commands {
                     pipeline.add_command(command.clone());
                 }
-                self.connection.pipeline(&pipeline).await?;
+                self.connection.ask(&pipeline).await?;
                 Ok(())
             }
             done => done,
@@ -130,11 +135,8 @@ impl Visit<'_> {
             .arg("+")
             .arg(self.kept(Tier::Raw).cutoff_ms(self.now_ms));
         queries.push(newest.arg("COUNT").arg(1).clone());
-        let replies = self.read(&queries).await?;
-        if replies
-            .last()
-            .is_some_and(|reply| !super::visit::list(reply).is_empty())
-        {
+        let answers = self.read(queries).await?;
+        if !answers.last().items().is_empty() {
             return Ok(false);
         }
         let mut remove = redis::cmd("UNLINK");

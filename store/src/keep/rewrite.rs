@@ -7,12 +7,13 @@
 //! ```
 //! Rows before those that are put in have to be copied too: the ids of a stream only rise.
 
-use redis::{Cmd, Pipeline, RedisWrite, Value};
+use redis::{Cmd, Pipeline, RedisWrite};
 
 use super::rows::{EntryId, entry_id};
 use super::sums::Made;
-use super::visit::{Halt, Visit, list};
-use crate::row::{UNKNOWN, bytes, items};
+use super::visit::{Halt, Visit};
+use crate::answers::Answer;
+use crate::row::UNKNOWN;
 use crate::tier::Tier;
 
 /// How many rows are copied at once.
@@ -82,7 +83,7 @@ struct Merge<'s> {
 
 impl Merge<'_> {
     /// Takes an entry of the old stream.
-    fn take(&mut self, entry: &Value) {
+    fn take(&mut self, entry: Answer<'_>) {
         let (Some(id), Some(texts)) = (entry_id(entry), texts_of(entry)) else {
             self.malformed += 1;
             return;
@@ -143,20 +144,20 @@ impl Visit<'_> {
                     redis::cmd("WATCH").arg(&stream).clone(),
                     page(&stream, cursor),
                 ];
-                let replies = self.read(&queries).await?;
-                let mut entries = replies.last().map(list).unwrap_or_default();
+                let answers = self.read(queries).await?;
+                let mut entries = answers.last().items();
                 if let Some(copied) = cursor {
                     // What was copied last must still be there, or the stream is another one.
-                    match entries.split_first() {
-                        Some((first, rest)) if entry_id(first) == Some(copied) => entries = rest,
-                        _ => return Err(Halt::Contended),
+                    if entries.next().and_then(entry_id) != Some(copied) {
+                        return Err(Halt::Contended);
                     }
                 }
+                let count = entries.len();
                 for entry in entries {
                     merge.take(entry);
                     cursor = entry_id(entry).or(cursor);
                 }
-                if entries.len() < PAGE_ROWS {
+                if count < PAGE_ROWS {
                     break;
                 }
                 self.copy(&copy, &mut merge.commands).await?;
@@ -196,7 +197,7 @@ impl Visit<'_> {
             pipeline.add_command(command);
         }
         pipeline.cmd("EXPIRE").arg(copy).arg(UNFINISHED_SECONDS);
-        self.connection.pipeline(&pipeline).await?;
+        self.connection.ask(&pipeline).await?;
         Ok(())
     }
 }
@@ -225,6 +226,7 @@ fn add<'t>(stream: &str, id: EntryId, texts: impl Iterator<Item = &'t [u8]>) -> 
 }
 
 /// The fields and values of an entry, in turn.
-fn texts_of(entry: &Value) -> Option<Vec<&[u8]>> {
-    items(items(entry)?.get(1)?)?.iter().map(bytes).collect()
+fn texts_of(entry: Answer<'_>) -> Option<Vec<&[u8]>> {
+    let (_, texts) = entry.pair()?;
+    texts.list()?.map(Answer::bulk).collect()
 }

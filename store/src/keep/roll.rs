@@ -14,7 +14,8 @@ use super::look::{Look, checked_text};
 use super::rewrite::Edit;
 use super::rows::{Found, entry_id, named, replace_rows};
 use super::sums::{Cascade, Made, gaps, join};
-use super::visit::{Halt, Visit, list};
+use super::visit::{Halt, Visit};
+use crate::answers::Answer;
 use crate::config::Retention;
 use crate::row::Columns;
 use crate::tier::Tier;
@@ -25,6 +26,9 @@ const CLOSE_AFTER_MS: u64 = 6 * 3_600_000;
 
 /// Buckets between two that are made anew with them.
 const FEW_BUCKETS: u64 = 10;
+
+/// Of no more buckets the rows are read ahead. They have a row each, as a rule.
+const MOST_AHEAD: u64 = 500;
 
 /// The rows made in this visit, by tier.
 #[derive(Debug, Default)]
@@ -49,15 +53,13 @@ impl Visit<'_> {
         if tiers.is_empty() || late.is_empty() && (!behind || settled) {
             return Ok(true);
         }
+        self.read_ahead(self.ahead(&tiers, look, closed_ms)).await?;
         let mut limit_ms = closed_ms;
         let mut fresh = Fresh::default();
         let mut checked = [0; 4];
-        for tier in tiers {
-            let floor = self.floor(tier);
-            for range in touched(tier, late, floor, limit_ms) {
-                self.sum_up(tier, range, &mut fresh, false).await?;
-            }
-            let from = floor.max(look.checked_ms(tier));
+        for tier in &tiers {
+            let tier = *tier;
+            let from = self.floor(tier).max(look.checked_ms(tier));
             let (missing, seen_ms) = self.missing(tier, from, tier.bucket(limit_ms)).await?;
             limit_ms = limit_ms.min(seen_ms.max(from));
             for range in missing {
@@ -70,8 +72,16 @@ impl Visit<'_> {
             let done = tier.bucket(limit_ms).min(tier.bucket(look.top_ms));
             checked[tier as usize] = look.checked_ms(tier).max(done);
         }
-        self.put(look, fresh, checked).await?;
         let complete = limit_ms == closed_ms;
+        if complete {
+            // Last, for these read as much as they must.
+            for tier in tiers {
+                for range in touched(tier, late, self.floor(tier), closed_ms) {
+                    self.sum_up(tier, range, &mut fresh, false).await?;
+                }
+            }
+        }
+        self.put(look, fresh, checked, late.is_empty()).await?;
         self.tended.more |= !complete;
         // Of a silent series there is nothing left to be closed.
         let settled = complete && Tier::Hour.bucket(closed_ms) > look.top_ms;
@@ -79,8 +89,28 @@ impl Visit<'_> {
         Ok(complete)
     }
 
+    /// The stretches of `tiers` that are to be looked through, with the rows before them that the next
+    /// tier's buckets are made of too; but for those that are too long to be read at once.
+    fn ahead(&self, tiers: &[Tier], look: &Look, closed_ms: u64) -> Vec<(Tier, Range<u64>)> {
+        let from = |tier: Tier| self.floor(tier).max(look.checked_ms(tier));
+        let mut ahead = Vec::with_capacity(tiers.len());
+        for (place, tier) in tiers.iter().copied().enumerate() {
+            let (mut start, end) = (from(tier), tier.bucket(closed_ms));
+            if let Some(coarser) = tiers.get(place + 1).copied()
+                && from(coarser) < coarser.bucket(closed_ms)
+            {
+                start = start.min(from(coarser));
+            }
+            let buckets = end.saturating_sub(start) / tier.span_ms().unwrap_or(1);
+            if start < end && buckets < MOST_AHEAD {
+                ahead.push((tier, start..end));
+            }
+        }
+        ahead
+    }
+
     /// From where on the buckets of a tier are kept, and there are rows to make them of.
-    fn floor(&self, tier: Tier) -> u64 {
+    pub(super) fn floor(&self, tier: Tier) -> u64 {
         let sources = Tier::ALL.into_iter().filter(|finer| *finer < tier);
         let oldest = sources
             .filter(|finer| self.kept(*finer).seconds > 0)
@@ -198,38 +228,69 @@ impl Visit<'_> {
         (Tier::Raw, until)
     }
 
-    /// Writes the rows that were made, the coarse ones first.
-    async fn put(&mut self, look: &Look, fresh: Fresh, checked: [u64; 4]) -> Result<(), Halt> {
-        let Fresh(mut fresh) = fresh;
-        for tier in Tier::ROLLUPS.into_iter().rev() {
-            self.put_inside(tier, look, &mut fresh[tier as usize])
-                .await?;
-        }
-        // What is left comes after the last row of its stream.
+    /// The time of the last row of each stream that there is something for, from here on watched.
+    async fn tops(&mut self, fresh: &Fresh) -> Result<[Option<u64>; 4], Halt> {
         let mut queries = Vec::new();
+        let mut tiers = Vec::new();
         for tier in Tier::ROLLUPS {
-            if !fresh[tier as usize].is_empty() {
+            if !fresh.0[tier as usize].is_empty() {
                 queries.push(redis::cmd("WATCH").arg(self.stream(tier)).clone());
                 queries.push(last_entry(&self.stream(tier)));
+                tiers.push(tier);
             }
         }
-        let tops = self.read(&queries).await?;
+        let answers = self.read(queries).await?;
+        let mut tops = [None; 4];
+        for (place, tier) in tiers.into_iter().enumerate() {
+            let last = answers.get(2 * place + 1).items().first();
+            tops[tier as usize] = last.and_then(entry_id).map(|id| id.at_ms);
+        }
+        Ok(tops)
+    }
+
+    /// Writes the rows that were made, the coarse ones first. Those that are `new` come after the last
+    /// rows of their streams, as a rule.
+    async fn put(
+        &mut self,
+        look: &Look,
+        mut fresh: Fresh,
+        checked: [u64; 4],
+        new: bool,
+    ) -> Result<(), Halt> {
+        let mut tops = [None; 4];
+        if new {
+            tops = self.tops(&fresh).await?;
+        }
+        let is_after = |tier: Tier| {
+            let first = fresh.0[tier as usize].first_key_value();
+            let top_ms = tops[tier as usize];
+            first.is_none_or(|(first, _)| top_ms.is_some_and(|top_ms| top_ms < *first))
+        };
+        if !new || !Tier::ROLLUPS.into_iter().all(is_after) {
+            for tier in Tier::ROLLUPS.into_iter().rev() {
+                self.put_inside(tier, look, &mut fresh.0[tier as usize])
+                    .await?;
+            }
+            // What is left comes after the last row of its stream.
+            tops = self.tops(&fresh).await?;
+        }
         let mut commands = Vec::new();
-        let mut tops = tops
-            .chunks_exact(2)
-            .map(|pair| list(&pair[1]).first().and_then(entry_id));
         for tier in Tier::ROLLUPS {
-            let rows = &fresh[tier as usize];
+            let rows = &fresh.0[tier as usize];
             let Some((first, _)) = rows.first_key_value() else {
                 continue;
             };
-            if tops.next().flatten().is_some_and(|top| top.at_ms >= *first) {
+            if tops[tier as usize].is_some_and(|top_ms| top_ms >= *first) {
                 // The writer was faster: its row is the same, but there may be others.
                 return Err(Halt::Contended);
             }
             let stream = self.stream(tier);
             // Before those of the finer tiers.
-            let mut own = Vec::with_capacity(rows.len() + 1);
+            let mut own = Vec::with_capacity(rows.len() + 2);
+            if tops[tier as usize].is_none() {
+                // A stream whose rows are gone still takes none from before its last one.
+                own.push(redis::cmd("UNLINK").arg(&stream).clone());
+            }
             for made in rows.values() {
                 own.push(self.edit(tier, look, made).command(&stream));
             }
@@ -268,15 +329,15 @@ impl Visit<'_> {
         for start in fresh.keys() {
             queries.push(super::rows::entries(&stream, *start, start + 1, 2));
         }
-        let replies = self.read(&queries).await?;
-        let end = |reply| list(reply).first().and_then(entry_id).map(|id| id.at_ms);
-        let (Some(top_ms), Some(first_ms)) = (end(&replies[0]), end(&replies[1])) else {
+        let answers = self.read(queries).await?;
+        let end = |place| entry_id(answers.get(place).items().first()?).map(|id| id.at_ms);
+        let (Some(top_ms), Some(first_ms)) = (end(0), end(1)) else {
             let packed: BTreeMap<u64, Made> = self.take_packed(tier, fresh, u64::MAX);
             return self.put_packed(tier, packed).await;
         };
         let mut have = BTreeMap::new();
         let mut columns = Columns::default();
-        for entry in replies[2..].iter().flat_map(list) {
+        for entry in answers.iter().skip(2).flat_map(Answer::items) {
             if let (Some(row), Some(id)) = (columns.stream_row(entry), entry_id(entry)) {
                 have.insert(id, row);
             }

@@ -1,12 +1,15 @@
 //! The rows of one tier over a stretch of time, wherever they stand: in blocks, in the stream, among
 //! the late ones.
 
-use redis::{Cmd, Value};
+use std::ops::Range;
+
+use redis::Cmd;
 
 use super::sums::Made;
-use super::visit::{Halt, Visit, list};
+use super::visit::{Halt, Visit};
+use crate::answers::{Answer, Answers};
 use crate::block::{self, Block};
-use crate::row::{Columns, Row, bytes, items, text};
+use crate::row::{Columns, Row};
 use crate::tier::Tier;
 
 /// How many rows of the stream, and how many late ones, are read at once.
@@ -21,8 +24,43 @@ pub(super) struct Found {
     pub(super) rows: Vec<Row>,
     /// The times of the rows that may not be the last word: their series fell silent within them.
     pub(super) open: Vec<u64>,
+    /// From here on they were asked for.
+    pub(super) from_ms: u64,
     /// All rows before this are here, and none after.
     pub(super) until_ms: u64,
+}
+
+impl Found {
+    /// The rows from `from_ms` on and before `to_ms`; `None` when they do not begin here.
+    fn part(&self, from_ms: u64, to_ms: u64) -> Option<Self> {
+        if !(self.from_ms..self.until_ms).contains(&from_ms) {
+            return None;
+        }
+        let until_ms = to_ms.min(self.until_ms);
+        let range = from_ms..until_ms;
+        let begin = self.rows.partition_point(|row| row.at_ms < from_ms);
+        let end = self.rows.partition_point(|row| row.at_ms < until_ms);
+        let open = self.open.iter().copied();
+        Some(Self {
+            columns: self.columns.clone(),
+            rows: self.rows.get(begin..end).unwrap_or_default().to_vec(),
+            open: open.filter(|at_ms| range.contains(at_ms)).collect(),
+            from_ms,
+            until_ms,
+        })
+    }
+}
+
+/// What is asked for to get rows of one tier.
+#[derive(Debug)]
+struct Question {
+    tier: Tier,
+    from_ms: u64,
+    until_ms: u64,
+    /// The stream is read from its end.
+    backward: bool,
+    queries: Vec<Cmd>,
+    blocks: usize,
 }
 
 /// The place of an entry in its stream.
@@ -33,8 +71,8 @@ pub(super) struct EntryId {
 }
 
 /// The id of an entry of XRANGE.
-pub(super) fn entry_id(entry: &Value) -> Option<EntryId> {
-    parse_id(text(items(entry)?.first()?)?)
+pub(super) fn entry_id(entry: Answer<'_>) -> Option<EntryId> {
+    parse_id(entry.items().first()?.text()?)
 }
 
 /// Reads an id, `<ms>-<seq>`.
@@ -47,8 +85,13 @@ pub(super) fn parse_id(id: &str) -> Option<EntryId> {
 }
 
 /// The time of a late row's member.
-pub(super) fn member_ms(member: &Value) -> Option<u64> {
-    text(member)?.split_once(' ')?.0.parse().ok()
+pub(super) fn member_ms(member: &[u8]) -> Option<u64> {
+    std::str::from_utf8(member)
+        .ok()?
+        .split_once(' ')?
+        .0
+        .parse()
+        .ok()
 }
 
 /// The query for at most `count` entries of a stream from `from` on, before `to`.
@@ -58,6 +101,18 @@ pub(super) fn entries(stream: &str, from: u64, to: u64, count: usize) -> Cmd {
         .arg(stream)
         .arg(from)
         .arg(to.saturating_sub(1))
+        .arg("COUNT")
+        .arg(count);
+    query
+}
+
+/// The same, the last ones first.
+fn entries_backward(stream: &str, from: u64, to: u64, count: usize) -> Cmd {
+    let mut query = redis::cmd("XREVRANGE");
+    query
+        .arg(stream)
+        .arg(to.saturating_sub(1))
+        .arg(from)
         .arg("COUNT")
         .arg(count);
     query
@@ -158,6 +213,45 @@ impl Visit<'_> {
         to: u64,
         columns: Columns,
     ) -> Result<Found, Halt> {
+        let page = self.pages[tier as usize].as_ref();
+        if columns.names.is_empty()
+            && let Some(part) = page.and_then(|page| page.part(from, to))
+        {
+            return Ok(part);
+        }
+        let mut question = self.question(tier, from, to, false);
+        let answers = self.read(std::mem::take(&mut question.queries)).await?;
+        Ok(self.found(&question, &answers, 0, columns))
+    }
+
+    /// Reads stretches of tiers whose rows are wanted next, all at once. They are at the end of their
+    /// streams, and are read from there: Redis goes through the rows before them otherwise.
+    pub(super) async fn read_ahead(
+        &mut self,
+        stretches: impl IntoIterator<Item = (Tier, Range<u64>)>,
+    ) -> Result<(), Halt> {
+        let mut questions: Vec<Question> = stretches
+            .into_iter()
+            .map(|(tier, range)| self.question(tier, range.start, range.end, true))
+            .collect();
+        let mut queries: Vec<Cmd> = Vec::with_capacity(3 * questions.len());
+        let mut places = Vec::with_capacity(questions.len());
+        for question in &mut questions {
+            places.push(queries.len());
+            queries.append(&mut question.queries);
+        }
+        let answers = self.read(queries).await?;
+        for (question, place) in questions.iter().zip(places) {
+            // A page that is full lacks what comes first.
+            if answers.get(place).items().len() < PAGE_ROWS {
+                let found = self.found(question, &answers, place, Columns::default());
+                self.pages[question.tier as usize] = Some(found);
+            }
+        }
+        Ok(())
+    }
+
+    fn question(&self, tier: Tier, from: u64, to: u64, backward: bool) -> Question {
         let stream = self.stream(tier);
         let mut until_ms = to;
         let mut fields = redis::cmd("HMGET");
@@ -174,7 +268,12 @@ impl Visit<'_> {
                 until_ms = start;
             }
         }
-        let mut queries = vec![entries(&stream, from, until_ms, PAGE_ROWS)];
+        let mut queries = Vec::with_capacity(3);
+        queries.push(if backward {
+            entries_backward(&stream, from, until_ms, PAGE_ROWS)
+        } else {
+            entries(&stream, from, until_ms, PAGE_ROWS)
+        });
         if tier == Tier::Raw {
             let mut late = redis::cmd("ZRANGEBYSCORE");
             late.arg(self.keys.late(self.series))
@@ -185,19 +284,40 @@ impl Visit<'_> {
         if blocks > 0 {
             queries.push(fields);
         }
-        let replies = self.read(&queries).await?;
-        let in_stream = list(&replies[0]);
-        let late = if tier == Tier::Raw {
-            list(&replies[1])
+        Question {
+            tier,
+            from_ms: from,
+            until_ms,
+            backward,
+            queries,
+            blocks,
+        }
+    }
+
+    /// The rows that the answers to a question have, of which the first is the one at `place`.
+    fn found(
+        &mut self,
+        question: &Question,
+        answers: &Answers,
+        place: usize,
+        columns: Columns,
+    ) -> Found {
+        let (tier, from) = (question.tier, question.from_ms);
+        let mut until_ms = question.until_ms;
+        let mut in_stream: Vec<Answer<'_>> = answers.get(place).items().collect();
+        if question.backward {
+            in_stream.reverse();
+        }
+        let (late, packed): (Vec<&[u8]>, _) = if tier == Tier::Raw {
+            let late = answers.get(place + 1).items();
+            (late.filter_map(Answer::bulk).collect(), place + 2)
         } else {
-            &[]
+            (Vec::new(), place + 1)
         };
+        let last = in_stream.last().copied();
         let ends = [
-            (
-                in_stream.len(),
-                in_stream.last().and_then(entry_id).map(|id| id.at_ms),
-            ),
-            (late.len(), late.last().and_then(member_ms)),
+            (in_stream.len(), last.and_then(entry_id).map(|id| id.at_ms)),
+            (late.len(), late.last().copied().and_then(member_ms)),
         ];
         for (rows, end) in ends {
             if rows >= PAGE_ROWS {
@@ -208,13 +328,12 @@ impl Visit<'_> {
         }
         let mut found = Found {
             columns,
+            from_ms: from,
             until_ms,
             ..Found::default()
         };
-        if blocks > 0
-            && let Some(packed) = replies.last()
-        {
-            for bytes in list(packed).iter().filter_map(bytes) {
+        if question.blocks > 0 {
+            for bytes in answers.get(packed).items().filter_map(Answer::bulk) {
                 match block::decode(bytes, None) {
                     Ok(block) => found.rows.extend(adopt(&mut found.columns, block)),
                     Err(_) => self.tended.malformed += 1,
@@ -250,6 +369,6 @@ impl Visit<'_> {
             .retain(|row| (from..found.until_ms).contains(&row.at_ms));
         found.open.retain(|at_ms| *at_ms < found.until_ms);
         self.spend(found.rows.len());
-        Ok(found)
+        found
     }
 }

@@ -9,14 +9,15 @@
 //! count: it only adds rows after a stream's last one, cuts old ones, and puts late rows aside. Where
 //! that matters the stream itself is watched.
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline};
 
+use super::rows::Found;
 use super::{Progress, Tended};
+use crate::answers::{Answer, Answers};
 use crate::config::{Kept, Retention};
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keys::NodeKeys;
-use crate::row::{items, text};
 use crate::tier::Tier;
 
 /// The field that counts the keeper's changes. No series has this name.
@@ -63,6 +64,8 @@ pub(super) struct Visit<'k> {
     pub(super) outrun: bool,
     /// Makes names of streams that nobody else has.
     pub(super) token: &'k str,
+    /// Rows that were read for what comes next, a stretch of each tier.
+    pub(super) pages: [Option<Found>; 4],
     /// How many rows may still be read.
     pub(super) rows_left: usize,
     pub(super) tended: Tended,
@@ -120,8 +123,11 @@ impl Visit<'_> {
     }
 
     /// Reads, and watches that no other keeper changes anything of the node from here on.
-    pub(super) async fn read(&mut self, queries: &[Cmd]) -> Result<Vec<Value>, Halt> {
-        let mut pipeline = Pipeline::with_capacity(queries.len() + 3);
+    pub(super) async fn read(
+        &mut self,
+        queries: impl IntoIterator<Item = Cmd>,
+    ) -> Result<Answers, Halt> {
+        let mut pipeline = Pipeline::new();
         let first = !self.begun;
         if first {
             // What earlier visits have watched is of no interest any more.
@@ -134,19 +140,15 @@ impl Visit<'_> {
         }
         let own = pipeline.len();
         for query in queries {
-            pipeline.add_command(query.clone());
+            pipeline.add_command(query);
         }
         if pipeline.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::default());
         }
-        let mut replies = self.connection.pipeline(&pipeline).await?;
-        if replies.len() != pipeline.len() {
-            return Err(StoreError::reply("a pipeline").into());
-        }
-        let answers = replies.split_off(own);
+        let mut answers = self.connection.ask(&pipeline).await?;
         self.begun = true;
         if !std::mem::replace(&mut self.watching, true) {
-            let found = replies.last().and_then(text);
+            let found = answers.get(own - 1).text();
             let found = found.and_then(|text| text.parse().ok()).unwrap_or(0);
             if self.changes.is_some_and(|changes| changes != found) {
                 self.outrun = true;
@@ -156,9 +158,8 @@ impl Visit<'_> {
             }
             *self.changes = Some(found);
         }
-        for reply in &answers {
-            self.tended.refused += u64::from(matches!(reply, Value::ServerError(_)));
-        }
+        answers.skip(own);
+        self.tended.refused += refused(answers.iter());
         Ok(answers)
     }
 
@@ -173,30 +174,29 @@ impl Visit<'_> {
         whole.cmd("HINCRBY").arg(&kept).arg(CHANGES).arg(1);
         // What was watched is so no longer, whatever comes of it.
         self.watching = false;
-        let replies = self.connection.pipeline(&whole).await?;
-        match replies.first() {
-            Some(Value::Array(replies)) => {
-                let refused = replies
-                    .iter()
-                    .filter(|reply| matches!(reply, Value::ServerError(_)));
-                self.tended.refused += refused.count() as u64;
-                *self.changes = match replies.last() {
-                    Some(Value::Int(changes)) => u64::try_from(*changes).ok(),
-                    _ => None,
-                };
-                Ok(())
-            }
-            Some(Value::Nil) => Err(Halt::Contended),
-            Some(Value::ServerError(error)) => Err(Halt::Store(StoreError::Refused {
+        self.pages = Default::default();
+        let answers = self.connection.ask(&whole).await?;
+        let done = answers.last();
+        if let Some(reason) = done.refusal() {
+            return Err(Halt::Store(StoreError::Refused {
                 command: "EXEC".to_owned(),
-                reason: error.to_string(),
-            })),
-            _ => Err(StoreError::reply("EXEC").into()),
+                reason: reason.to_owned(),
+            }));
         }
+        if done.is_nil() {
+            return Err(Halt::Contended);
+        }
+        let done = done.list().ok_or_else(|| StoreError::reply("EXEC"))?;
+        self.tended.refused += refused(done);
+        let changes = done.last().and_then(Answer::number);
+        *self.changes = changes.and_then(|changes| u64::try_from(changes).ok());
+        Ok(())
     }
 }
 
-/// The entries of a reply that is a list; none of any other.
-pub(super) fn list(reply: &Value) -> &[Value] {
-    items(reply).unwrap_or_default()
+/// How many of these are refusals.
+fn refused<'a>(answers: impl Iterator<Item = Answer<'a>>) -> u64 {
+    answers
+        .map(|answer| u64::from(answer.refusal().is_some()))
+        .sum()
 }

@@ -95,9 +95,10 @@ fn mend_file(path: &Path) -> io::Result<Option<Cut>> {
     let kept = beside(path, at);
     // The copy must be on disk before the only other one is cut.
     file.seek(SeekFrom::Start(at))?;
-    let mut copy = File::create(&kept)?;
-    let bytes = io::copy(&mut file, &mut copy)?;
-    copy.sync_all()?;
+    let bytes = copy(&mut file, &kept).inspect_err(|_| {
+        // Half a copy would take the room that somebody makes for a whole one.
+        let _ = fs::remove_file(&kept);
+    })?;
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(at)?;
     file.sync_all()?;
@@ -109,6 +110,14 @@ fn mend_file(path: &Path) -> io::Result<Option<Cut>> {
         reason,
         kept,
     }))
+}
+
+/// Copies the rest of a file, until it is on disk.
+fn copy(file: &mut impl Read, to: &Path) -> io::Result<u64> {
+    let mut copy = File::create(to)?;
+    let bytes = io::copy(file, &mut copy)?;
+    copy.sync_all()?;
+    Ok(bytes)
 }
 
 /// What was cut off files in `folder` in the past, and is still kept.

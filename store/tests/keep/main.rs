@@ -4,6 +4,7 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod long;
 mod rest;
 mod site;
 mod storm;
@@ -92,6 +93,27 @@ async fn a_late_row_of_an_open_bucket_waits_until_that_is_closed() {
         (false, 1, 0)
     );
     check(&mut site, &raw, T + 60_000);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_emptied_takes_rows_from_before_its_last_one() {
+    let mut site = Site::new().await;
+    let mut keeper = site.keeper(&[]);
+    let raw = steady(T, T + 25 * MINUTE);
+    for (at_ms, row) in &raw {
+        site.write(*at_ms, row);
+    }
+    // As a shorter retention leaves it.
+    for tier in [Tier::Minute, Tier::TenMinutes] {
+        let stream = site.keys().rows(tier, SERIES);
+        let id = format!("{}-0", T + HOUR);
+        site.ask::<String>("XADD", &[&stream, &id, "n", "1"]);
+        site.ask::<u64>("XTRIM", &[&stream, "MAXLEN", "0"]);
+    }
+    let top_ms = raw.last().unwrap().0;
+    let tended = site.tend(&mut keeper, top_ms).await;
+    assert_eq!((tended.refused, tended.rolled_up_rows), (0, 24 + 2));
+    check(&mut site, &raw, top_ms);
 }
 
 #[tokio::test]

@@ -11,11 +11,16 @@
 //! voltages have one value each: each of these lists becomes one series, `cores`, `sensors`, with a field
 //! an instance.
 //!
-//! [`sections`] has the fields, [`series`] the rows, [`error`] what makes a sample unusable.
+//! [`sections`] has the fields, [`series`] the rows, [`error`] what makes a sample unusable, [`rows`] a
+//! sample for those who want its rows alone, and fast.
 
 pub mod error;
+pub mod rows;
 pub mod sections;
 pub mod series;
+
+pub(crate) mod shape;
+mod walk;
 
 use std::collections::HashSet;
 
@@ -26,6 +31,7 @@ use crate::ids::Name;
 
 pub use crate::guard::MAX_POINTS;
 pub use error::SampleError;
+pub use rows::Rows;
 pub use sections::{
     Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
     Voltage,
@@ -138,6 +144,17 @@ pub struct Place {
     pub first: u64,
 }
 
+/// What a sample says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Head {
+    /// When it was taken, in milliseconds since 1970-01-01 UTC. Absent: the time of its arrival.
+    pub ts: Option<u64>,
+    /// The time to the next sample in milliseconds.
+    pub interval_ms: Option<u32>,
+    /// Its place in its publisher's order; `None` from those that keep none.
+    pub place: Option<Place>,
+}
+
 impl Sample {
     /// Reads a sample as it came from the bus.
     ///
@@ -153,11 +170,7 @@ impl Sample {
         if self.v > VERSION {
             return Err(SampleError::Version { v: self.v });
         }
-        match (self.boot, self.seq, self.first) {
-            (None, None, None) => {}
-            (Some(_), Some(seq), Some(first)) if 1 <= first && first <= seq => {}
-            _ => return Err(SampleError::Place),
-        }
+        place(self.boot, self.seq, self.first)?;
         let points = self.weight();
         if points > MAX_POINTS {
             return Err(SampleError::Points { points });
@@ -187,6 +200,16 @@ impl Sample {
             seq: self.seq?,
             first: self.first?,
         })
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head {
+            ts: self.ts,
+            interval_ms: self.interval_ms,
+            place: self.place(),
+        }
     }
 
     /// Rounds every value to what its source knows, as it is to be sent.
@@ -337,35 +360,58 @@ impl Sample {
     }
 }
 
-const FEW: usize = 16;
+/// The place that these three say; `None`: none.
+fn place(
+    boot: Option<u64>,
+    seq: Option<u64>,
+    first: Option<u64>,
+) -> Result<Option<Place>, SampleError> {
+    match (boot, seq, first) {
+        (None, None, None) => Ok(None),
+        (Some(boot), Some(seq), Some(first)) if 1 <= first && first <= seq => {
+            Ok(Some(Place { boot, seq, first }))
+        }
+        _ => Err(SampleError::Place),
+    }
+}
 
 fn distinct<'n>(
     section: &'static str,
-    names: impl ExactSizeIterator<Item = &'n Name>,
+    mut names: impl ExactSizeIterator<Item = &'n Name> + Clone,
 ) -> Result<(), SampleError> {
+    let place = repeated(names.clone().map(Name::as_str));
+    match place.and_then(|place| names.nth(place)) {
+        Some(name) => {
+            let name = name.clone();
+            Err(SampleError::Duplicate { section, name })
+        }
+        None => Ok(()),
+    }
+}
+
+const FEW: usize = 16;
+
+/// The place of the first name that stood before.
+fn repeated<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> Option<usize> {
     if names.len() < 2 {
-        return Ok(());
+        return None;
     }
     // Few names are compared faster than they are hashed.
     if names.len() <= FEW {
         let mut earlier = [""; FEW];
         for (place, name) in names.enumerate() {
-            if earlier[..place].contains(&name.as_str()) {
-                let name = name.clone();
-                return Err(SampleError::Duplicate { section, name });
+            if earlier[..place].contains(&name) {
+                return Some(place);
             }
-            earlier[place] = name.as_str();
+            earlier[place] = name;
         }
-        return Ok(());
+        return None;
     }
     let mut seen = HashSet::with_capacity(names.len());
-    for name in names {
+    for (place, name) in names.enumerate() {
         if !seen.insert(name) {
-            return Err(SampleError::Duplicate {
-                section,
-                name: name.clone(),
-            });
+            return Some(place);
         }
     }
-    Ok(())
+    None
 }

@@ -6,10 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::sections::{
-    Cpu, Custom, Disk, Fan, Filesystem, Gpu, Memory, Network, PowerSupply, Pressure, Sensor,
-    Voltage,
-};
+use super::sections::{Fan, Sensor, Voltage};
+use super::shape::SECTIONS;
 use crate::decimal::Decimal;
 use crate::field::{Field, FieldKind, Unit};
 use crate::number::Value;
@@ -232,27 +230,16 @@ impl<'s> Series<'s> {
 /// series share stands there once.
 #[must_use]
 pub fn all_fields() -> Vec<(&'static str, &'static Field)> {
-    const SECTIONS: [(&str, &[Field]); 13] = [
-        (Cpu::SERIES, Cpu::FIELDS),
-        (CORES, &[CORE_FIELD]),
-        (Memory::SERIES, Memory::FIELDS),
-        (Pressure::SERIES, Pressure::FIELDS),
-        (Filesystem::SERIES, Filesystem::FIELDS),
-        (Disk::SERIES, Disk::FIELDS),
-        (Network::SERIES, Network::FIELDS),
-        (Gpu::SERIES, Gpu::FIELDS),
-        (Sensor::SERIES, Sensor::FIELDS),
-        (Fan::SERIES, Fan::FIELDS),
-        (Voltage::SERIES, Voltage::FIELDS),
-        (PowerSupply::SERIES, PowerSupply::FIELDS),
-        (Custom::SERIES, Custom::FIELDS),
-    ];
-    let fields = |(section, fields): &(&'static str, &'static [Field])| {
-        let section = *section;
-        let fields = shared_field(section).map_or(*fields, std::slice::from_ref);
-        fields.iter().map(move |field| (section, field))
-    };
-    SECTIONS.iter().flat_map(fields).collect()
+    let mut all = Vec::new();
+    for section in &SECTIONS {
+        let shape = &section.shape;
+        let fields = shared_field(shape.series).map_or(shape.fields, std::slice::from_ref);
+        all.extend(fields.iter().map(|field| (shape.series, field)));
+        if shape.has_list() {
+            all.push((CORES, &CORE_FIELD));
+        }
+    }
+    all
 }
 
 #[cfg(test)]

@@ -8,6 +8,12 @@ use crate::channels::answer::excerpt;
 /// "Temporary failure, the user is invited to retry" (`sysexits.h`).
 const EX_TEMPFAIL: i32 = 75;
 
+/// "Permission denied" and "configuration error" (`sysexits.h`).
+const EX_NOPERM: i32 = 77;
+const EX_CONFIG: i32 = 78;
+/// What a shell makes of a command that it may not run or does not find (POSIX, "Exit status for commands").
+const SHELL_NOT_RUN: [i32; 2] = [126, 127];
+
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -34,10 +40,19 @@ pub(super) fn judge(ended: &Ended, last_line: &str) -> Verdict {
     match ended {
         Ended::Code(0) => Verdict::Delivered,
         Ended::Code(EX_TEMPFAIL) => retry(format!("the program asks to be tried again (75){said}")),
+        Ended::Code(code)
+            if matches!(*code, EX_NOPERM | EX_CONFIG) || SHELL_NOT_RUN.contains(code) =>
+        {
+            Verdict::Broken {
+                reason: format!(
+                    "the program says that it can't work ({code}){said}; mend what it calls or how it is set up"
+                ),
+            }
+        }
         Ended::Code(code) => Verdict::Refused {
             reason: format!(
-                "the program ended with {code}{said}; it must end with 0 when it has told, and with 75 to be \
-                 tried again"
+                "the program ended with {code}{said}; it must end with 0 when it has told, with 75 to be \
+                 tried again, and with 78 while it is not set up"
             ),
         },
         Ended::Signal(signal) => retry(format!("the program was ended by signal {signal}{said}")),
@@ -45,7 +60,11 @@ pub(super) fn judge(ended: &Ended, last_line: &str) -> Verdict {
             "the program took longer than {} s and was killed (`timeout_seconds`){said}",
             limit.as_secs()
         )),
-        Ended::NotStarted(error) => retry(format!("the program could not be started: {error}")),
+        Ended::NotStarted(error) => Verdict::Broken {
+            reason: format!(
+                "the program could not be started: {error}; see that it is there and may be run (`chmod +x`)"
+            ),
+        },
     }
 }
 
@@ -60,6 +79,7 @@ mod tests {
             let (kind, reason) = match &verdict {
                 Verdict::Delivered => ("delivered", ""),
                 Verdict::Retry { reason, .. } => ("retry", reason.as_str()),
+                Verdict::Broken { reason } => ("broken", reason.as_str()),
                 Verdict::Refused { reason } => ("refused", reason.as_str()),
             };
             assert_eq!(kind, expected, "{ended:?}");
@@ -68,9 +88,12 @@ mod tests {
         check(Ended::Code(0), "delivered", "");
         check(Ended::Code(75), "retry", "no such room");
         check(Ended::Code(1), "refused", "ended with 1: no such room");
-        check(Ended::Code(127), "refused", "75");
+        check(Ended::Code(2), "refused", "75");
+        for code in [77, 78, 126, 127] {
+            check(Ended::Code(code), "broken", "no such room");
+        }
         check(Ended::Signal(9), "retry", "signal 9");
         check(Ended::TooLong(Duration::from_secs(30)), "retry", "30 s");
-        check(Ended::NotStarted("gone".into()), "retry", "gone");
+        check(Ended::NotStarted("gone".into()), "broken", "gone");
     }
 }

@@ -10,7 +10,8 @@
 //! It gets the notice as JSON on its standard input (`channels/document`), and in its environment
 //! `HOSTBUS_KEY`, `HOSTBUS_CHANNEL`, `HOSTBUS_REASON`, `HOSTBUS_STATE`, `HOSTBUS_SEVERITY`, `HOSTBUS_GROUP`
 //! and `HOSTBUS_TITLE`. Exit code 0: delivered; 75 (`EX_TEMPFAIL`) or ended by a signal: it is tried again;
-//! any other: refused. The last line it prints is logged.
+//! 77, 78 (`EX_NOPERM`, `EX_CONFIG`), 126, 127 (a shell's "can't be run", "not found") or not to be started at
+//! all: the channel is broken; any other: refused. The last line it prints is logged.
 //!
 //! Nothing can be executed over the bus (DESIGN, section 1). A program is named here alone, in the
 //! settings file that the notifier's host has and reads at its start: channels have no topic. What comes
@@ -80,6 +81,7 @@ impl Command {
     /// # Errors
     /// A setting is wrong, or there is no such program that may be run.
     pub fn open(config: &CommandConfig, opening: &Opening<'_>) -> Result<Self, ChannelError> {
+        opening.reads(&config.program);
         if let Err(expected) = check(&config.program) {
             let found = format_args!("`{}`", config.program.display());
             return Err(opening.value("program", found, expected));

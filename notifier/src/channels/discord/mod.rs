@@ -13,6 +13,11 @@
 //! characters, a description of 4,096, 6,000 in all embeds together, 10 embeds) and
 //! <https://discord.com/developers/docs/topics/rate-limits> (5 messages in 2 seconds; 30 a minute and
 //! channel). With `wait=true` it answers once the message is stored, not before.
+//!
+//! Codes: <https://discord.com/developers/docs/topics/opcodes-and-status-codes#json>. 401, 403, 404 (10015, an
+//! unknown webhook; 50027, its token) and a 400 with 50083, 160005 or 220001 to 220004 (threads) are the
+//! channel's fault; what else a 400 says is the message's. The codes of threads were not checked against that
+//! page.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -138,6 +143,11 @@ impl Http for Discord {
                 "the webhook is gone: make a new one in the channel's settings and put its address into \
                  `url_file`",
             ),
+            400 if answer.json::<Fault>().is_some_and(|fault| fault.is_of_the_channel()) => answer
+                .broken(
+                    "the channel or its thread takes no such message: check `thread_id` in the address, and \
+                     that the thread is open",
+                ),
             _ => answer.by_status("it does not take this text; a template of your own may be to blame"),
         }
     }
@@ -148,6 +158,19 @@ impl Http for Discord {
 struct Stored {
     #[serde(rename = "id")]
     _id: String,
+}
+
+/// Why a message was not taken.
+#[derive(Deserialize)]
+struct Fault {
+    code: u64,
+}
+
+impl Fault {
+    /// The channel wants a thread or none, or the thread is archived or locked.
+    fn is_of_the_channel(&self) -> bool {
+        matches!(self.code, 50_083 | 160_005 | 220_001..=220_004)
+    }
 }
 
 #[derive(Deserialize)]
@@ -276,8 +299,10 @@ mod tests {
                 (200, "", "<html>captive portal", Retry, "portal"),
                 (301, "", "", Retry, "301"),
                 (400, "", embeds, Refused, "template"),
-                (401, "", "{\"code\": 50027}", Refused, "url_file"),
-                (404, "", unknown, Refused, "Unknown Webhook"),
+                (400, "", "{\"code\": 50035}", Refused, "template"),
+                (400, "", "{\"code\": 220001}", Broken, "thread_id"),
+                (401, "", "{\"code\": 50027}", Broken, "url_file"),
+                (404, "", unknown, Broken, "Unknown Webhook"),
                 (429, "1", limited, RetryAfterMs(529), "rate limited"),
                 (429, "65", "error code: 1015", RetryAfterMs(65_000), "1015"),
                 (502, "", "", Retry, "502"),

@@ -1,4 +1,10 @@
 //! What a mail server's answer means. Pure.
+//!
+//! 4xx passes, 5xx does not (RFC 5321, section 4.2.1). The server hears of the mail itself only after `DATA`: what
+//! it says before is about the server, the login, the sender and the recipients, which the settings name for
+//! all mails alike, and so is what it says of the login (530, RFC 4954) or of who sends (5.7.8 to 5.7.14 and
+//! 5.7.20 to 5.7.27 of the registry of RFC 5248) later. These are the channel's fault, what else it says of the
+//! mail is the mail's.
 
 use hostbus_daemon::secret::Secret;
 
@@ -98,9 +104,14 @@ pub(super) fn judge(stage: Stage, trouble: &Trouble, server: &str) -> Verdict {
             if *code < 500 {
                 return retry(answer);
             }
-            Verdict::Refused {
-                reason: format!("{answer}: {}", mending(stage, *code)),
+            let reason = format!(
+                "{answer}: {}",
+                mending(stage, *code, is_of_the_sender(text))
+            );
+            if stage == Stage::Data && *code != 530 && !is_of_the_sender(text) {
+                return Verdict::Refused { reason };
             }
+            Verdict::Broken { reason }
         }
         // A certificate is renewed, an attacker in between goes away: the notice waits for it.
         Trouble::Tls(text) => retry(format!(
@@ -112,7 +123,7 @@ pub(super) fn judge(stage: Stage, trouble: &Trouble, server: &str) -> Verdict {
             "{server}: {}; use `tls = \"tls\"` if it takes encrypted connections only, on port 465",
             short(text)
         )),
-        Trouble::Missing(text) => Verdict::Refused {
+        Trouble::Missing(text) => Verdict::Broken {
             reason: format!(
                 "{server}: {}; it must take a login by PLAIN or LOGIN, on an encrypted connection",
                 short(text)
@@ -122,8 +133,17 @@ pub(super) fn judge(stage: Stage, trouble: &Trouble, server: &str) -> Verdict {
     }
 }
 
+/// Whether the words begin with an enhanced code of the login or of the proof who sends.
+fn is_of_the_sender(text: &str) -> bool {
+    let code = text.split_whitespace().next().unwrap_or_default();
+    let detail = code
+        .strip_prefix("5.7.")
+        .and_then(|detail| detail.parse().ok());
+    matches!(detail, Some(8..=14_u16 | 20..=27))
+}
+
 /// How to mend a refusal.
-fn mending(stage: Stage, code: u16) -> &'static str {
+fn mending(stage: Stage, code: u16, of_the_sender: bool) -> &'static str {
     match (stage, code) {
         (Stage::Login, 534) => {
             "check `user`; such an account may want a password made for one application"
@@ -135,6 +155,10 @@ fn mending(stage: Stage, code: u16) -> &'static str {
         (Stage::Sender, _) => "check `from`: many servers take only the login's own address",
         (Stage::Recipient, _) => {
             "check the addresses in `to`; a server that does not relay wants a login (`user`)"
+        }
+        (Stage::Data, _) if of_the_sender => {
+            "it does not believe that this host may send for `from`: check the login, and SPF, DKIM and DMARC \
+             of that domain"
         }
         (Stage::Data, 552) => "the mail is too big for it, or the mailbox is full",
         (Stage::Data, _) => "its filters refuse the mail; ask whoever runs it to let `from` pass",
@@ -157,58 +181,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_from_400_are_tried_again_and_from_500_refused_with_a_way_to_mend_it() {
-        let check = |stage, code, text: &str, refused: bool, words: &[&str]| {
+    fn a_4xx_passes_and_a_5xx_is_the_channels_fault_until_the_server_has_the_mail() {
+        let check = |stage, code, text: &str, kind: &str, words: &[&str]| {
             let trouble = Trouble::Answer {
                 code,
                 text: text.to_owned(),
             };
             let verdict = judge(stage, &trouble, "mail:25");
-            let reason = match &verdict {
-                Verdict::Refused { reason } if refused => reason,
+            let (found, reason) = match &verdict {
+                Verdict::Refused { reason } => ("refused", reason),
+                Verdict::Broken { reason } => ("broken", reason),
                 Verdict::Retry {
                     reason,
                     after: None,
-                } if !refused => reason,
+                } => ("retry", reason),
                 other => panic!("{code}: {other:?}"),
             };
+            assert_eq!(found, kind, "{stage:?} {code} {text}");
             for word in words.iter().chain([&"mail:25", &text]) {
                 assert!(reason.contains(word), "{word} in {reason}");
             }
         };
-        check(Stage::Connect, 421, "too many connections", false, &["421"]);
-        check(Stage::Connect, 554, "no service", true, &["`server`"]);
-        check(Stage::Login, 454, "later", false, &["454"]);
         check(
-            Stage::Login,
-            535,
-            "5.7.8 bad",
-            true,
-            &["535", "`user`", "password"],
+            Stage::Connect,
+            421,
+            "too many connections",
+            "retry",
+            &["421"],
         );
-        check(Stage::Login, 534, "5.7.9 weak", true, &["application"]);
+        check(Stage::Connect, 554, "no service", "broken", &["`server`"]);
+        check(Stage::Login, 454, "later", "retry", &["454"]);
+        let login = &["535", "`user`", "password"];
+        check(Stage::Login, 535, "5.7.8 bad", "broken", login);
+        check(Stage::Login, 534, "5.7.9 weak", "broken", &["application"]);
+        let first = &["`user`", "`tls`"];
+        check(Stage::Sender, 530, "login first", "broken", first);
+        check(Stage::Sender, 553, "not yours", "broken", &["`from`"]);
+        check(Stage::Recipient, 450, "greylisted", "retry", &["450"]);
+        let relay = &["relay", "`to`"];
+        check(Stage::Recipient, 550, "relaying denied", "broken", relay);
+        check(Stage::Data, 451, "later", "retry", &["451"]);
+        check(Stage::Data, 530, "login first", "broken", first);
         check(
-            Stage::Sender,
-            530,
-            "login first",
-            true,
-            &["`user`", "`tls`"],
-        );
-        check(Stage::Sender, 553, "not yours", true, &["`from`"]);
-        check(Stage::Recipient, 450, "greylisted", false, &["450"]);
-        check(
-            Stage::Recipient,
+            Stage::Data,
             550,
-            "relaying denied",
-            true,
-            &["relay", "`to`"],
+            "5.7.26 unauthenticated",
+            "broken",
+            &["DMARC"],
         );
-        check(Stage::Data, 552, "too big", true, &["too big"]);
-        check(Stage::Data, 554, "spam", true, &["filters"]);
+        check(Stage::Data, 550, "5.7.1 spam", "refused", &["filters"]);
+        check(Stage::Data, 552, "too big", "refused", &["too big"]);
+        check(Stage::Data, 554, "spam", "refused", &["filters"]);
     }
 
     #[test]
-    fn the_network_and_certificates_are_tried_again_and_a_missing_login_is_refused() {
+    fn the_network_and_certificates_are_tried_again_and_a_missing_login_is_to_be_mended() {
         let retried = |stage, trouble: Trouble, word: &str| match judge(stage, &trouble, "mail:25")
         {
             Verdict::Retry { reason, .. } => assert!(reason.contains(word), "{reason}"),
@@ -228,7 +255,7 @@ mod tests {
         let missing = Trouble::Missing("no mechanism".into());
         assert!(matches!(
             judge(Stage::Login, &missing, "m"),
-            Verdict::Refused { .. }
+            Verdict::Broken { .. }
         ));
     }
 

@@ -167,6 +167,7 @@ impl EmailConfig {
     ) -> Result<TlsParameters, ChannelError> {
         let mut builder = TlsParameters::builder(server.trim_matches(['[', ']']).to_owned());
         if let Some(path) = &self.ca_file {
+            opening.reads(path);
             let certificate = certificate(path).map_err(|error| {
                 let expected = format!("a readable file of certificates in PEM ({error})");
                 opening.value("ca_file", format_args!("`{}`", path.display()), expected)

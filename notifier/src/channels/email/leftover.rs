@@ -1,7 +1,8 @@
 //! Recipients that a server turned away for now, while others got the mail. Pure.
 //!
 //! Such a one is tried again with the message, alone, so that nobody gets it twice; but not for ever,
-//! because the next messages wait behind it. What is left is forgotten at a restart: then all get it again.
+//! because the next messages wait behind it. What is left is forgotten at a restart, and when the channel is
+//! opened anew for other secrets: then all get it again.
 
 use std::time::Duration;
 
@@ -58,8 +59,9 @@ pub(super) fn settle(
     let mut reasons = Vec::new();
     for (address, trouble) in turned_away {
         let for_now = matches!(trouble, Trouble::Answer { code, .. } if code < 500);
-        let (Verdict::Retry { reason, .. } | Verdict::Refused { reason }) =
-            judge(Stage::Recipient, &trouble, server)
+        let (Verdict::Retry { reason, .. }
+        | Verdict::Broken { reason }
+        | Verdict::Refused { reason }) = judge(Stage::Recipient, &trouble, server)
         else {
             continue;
         };
@@ -78,7 +80,8 @@ pub(super) fn settle(
     };
     match (again.is_empty(), somebody_has_it) {
         (true, true) => settled(Verdict::Delivered, None, without),
-        (true, false) => settled(Verdict::Refused { reason }, None, Vec::new()),
+        // The settings name nobody who may be told: every mail would fare so.
+        (true, false) => settled(Verdict::Broken { reason }, None, Vec::new()),
         // Nobody has it: all of them are tried again.
         (false, false) => settled(
             Verdict::Retry {
@@ -127,6 +130,8 @@ mod tests {
         let check = |away: &[(&str, u16)], delivered: bool, without: usize| {
             let settled = settled(None, &["a", "b"], away);
             assert_eq!(settled.verdict == Verdict::Delivered, delivered, "{away:?}");
+            let broken = matches!(settled.verdict, Verdict::Broken { .. });
+            assert_eq!(broken, !delivered, "{away:?}");
             assert_eq!(settled.without.len(), without, "{away:?}");
             assert_eq!(settled.leftover, None, "{away:?}");
         };

@@ -8,6 +8,9 @@
 //! Sources: open.feishu.cn, "Custom bot usage guide" (signature, limits, codes) and "Card JSON" (the card).
 //! A body has 20 KB at most; a robot takes 100 messages a minute and 5 a second. An answer with status
 //! 200 is no success: `code` is, or `StatusCode` in answers of the old form.
+//!
+//! Codes of that guide: 19001 (address), 19021 (signature), 19022 (addresses) and 19024 (keyword) are the
+//! channel's fault; 9499 (bad request) the message's; 11232 (too fast) passes.
 
 mod config;
 
@@ -138,23 +141,26 @@ impl Http for Feishu {
             };
         };
         let said = excerpt(&reply.msg.unwrap_or_default());
-        let refused = |hint: &str| Verdict::Refused {
-            reason: format!("Feishu refused it, code {code}: {said}; {hint}"),
+        let refused = |hint: &str| format!("Feishu refused it, code {code}: {said}; {hint}");
+        let broken = |hint: &str| Verdict::Broken {
+            reason: refused(hint),
         };
         match code {
             0 => Verdict::Delivered,
-            9499 => {
-                refused("the body is not as Feishu wants it; is the channel's text_template sound?")
-            }
+            9499 => Verdict::Refused {
+                reason: refused(
+                    "the body is not as Feishu wants it; is the channel's text_template sound?",
+                ),
+            },
             19001 => {
-                refused("no bot has this webhook address: copy it anew from the group's settings")
+                broken("no bot has this webhook address: copy it anew from the group's settings")
             }
-            19021 => refused(
+            19021 => broken(
                 "the signature does not hold: set `secret_file` to the bot's signing secret, and see \
                  that this host's clock is right within an hour",
             ),
-            19022 => refused("add this host's public address to the bot's allowed IP addresses"),
-            19024 => refused(
+            19022 => broken("add this host's public address to the bot's allowed IP addresses"),
+            19024 => broken(
                 "the bot wants a keyword: put it into the channel's `title_template`, or use the \
                  signature in its place",
             ),

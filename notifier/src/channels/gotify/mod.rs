@@ -13,6 +13,9 @@
 //! ```
 //! Format: <https://gotify.net/docs/msgextras>. Gotify names no limits of size or pace; texts stay below what
 //! a phone shows without trouble.
+//!
+//! Codes: the API's own description, <https://gotify.net/api-docs> (200, 400, 401, 403). 401 and 403 (the
+//! token) and 404 (the address) are the channel's fault, 400 the message's.
 
 use std::path::PathBuf;
 
@@ -206,8 +209,8 @@ mod tests {
                 (200, "", "{\"id\":25,\"appid\":5}", Delivered, ""),
                 (200, "", "<html>", Retry, ""),
                 (400, "", "{\"error\":\"Bad Request\"}", Refused, "server"),
-                (401, "", unknown, Refused, "token_file"),
-                (404, "", "", Refused, "server"),
+                (401, "", unknown, Broken, "token_file"),
+                (404, "", "", Broken, "server"),
                 (
                     500,
                     "",

@@ -17,7 +17,8 @@
 //! for want of rights: with the notifier's login such a notice would be lost in silence.
 //!
 //! Each notice is one short connection. It counts as delivered when the broker has acknowledged it; with
-//! QoS 0, when it is sent.
+//! QoS 0, when it is sent. A broker that refuses the login (codes 2, 4 and 5 of CONNACK) or a file of the login
+//! that can't be read is the channel's fault; whatever else keeps a notice from being acknowledged passes.
 //!
 //! A topic never lies below hostbus's own root: a notice must not become an alert, a rule or a silence.
 
@@ -108,6 +109,9 @@ impl Mqtt {
             );
             return Err(opening.value("bus", "nothing", expected));
         };
+        for path in [&bus.password_file, &bus.ca_file].into_iter().flatten() {
+            opening.reads(path);
+        }
         if let Err(error) = bus.check() {
             return Err(opening.value("bus", format_args!("`{}`", bus.shown_url()), error));
         }
@@ -154,8 +158,13 @@ impl Mqtt {
         // The settings were good once: a file of theirs may come back.
         let mut connection = match Connection::open(&self.bus, options) {
             Ok(connection) => connection,
-            Err(error) => return retry(error.to_string()),
+            Err(error) => {
+                return Verdict::Broken {
+                    reason: error.to_string(),
+                };
+            }
         };
+        let trouble = connection.trouble();
         let publish = async {
             while !matches!(connection.next().await, Event::Connected) {}
             let sender = connection.sender();
@@ -163,18 +172,35 @@ impl Mqtt {
                 .publish_acknowledged(topic, self.qos, self.retain, payload)
                 .await
         };
-        let published = tokio::time::timeout(self.within, publish).await;
+        let mut refusing = trouble.clone();
+        let refused = refusing.wait_for(|trouble| trouble.as_ref().is_some_and(|it| it.refused));
+        let published = tokio::select! {
+            published = tokio::time::timeout(self.within, publish) => Some(published),
+            Ok(_) = refused => None,
+        };
         connection.close().await;
+        let why = trouble
+            .borrow()
+            .as_ref()
+            .map(|trouble| trouble.reason.clone());
+        let Some(published) = published else {
+            let why = why.unwrap_or_default();
+            return Verdict::Broken {
+                reason: format!(
+                    "{shown}: {why}; check `user` and `password_file` of the channel's section `bus`"
+                ),
+            };
+        };
         match published {
             Ok(Ok(())) => Verdict::Delivered,
             Ok(Err(_)) => retry(format!(
                 "the connection to {shown} was lost before its answer"
             )),
-            Err(_) => retry(format!(
-                "no answer from {shown} within {} s; the log says why if it could not be reached or refused \
-                 the login",
-                self.within.as_secs()
-            )),
+            Err(_) => {
+                let seconds = self.within.as_secs();
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                retry(format!("no answer from {shown} within {seconds} s{why}"))
+            }
         }
     }
 

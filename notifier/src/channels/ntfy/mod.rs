@@ -12,6 +12,10 @@
 //! ```
 //! A message of more than 4,096 bytes would become an attachment, which a phone shows as a file: texts stay
 //! below. Limits: <https://docs.ntfy.sh/publish/#limitations> (60 requests at once, then one in 5 seconds).
+//!
+//! Codes: `server/errors.go` of <https://github.com/binwiederhier/ntfy>; no page lists them. 401 and 403 (the
+//! login), 404 and 40009, 40010 (the topic) are the channel's fault; what else a 400 says and 413 the
+//! message's. They were not checked against that file.
 
 use std::path::PathBuf;
 
@@ -209,10 +213,25 @@ impl Http for Ntfy {
             401 | 403 => answer.by_status(
                 "the token or login may not write to this topic: check `token_file`, or `user` and the password",
             ),
-            404 => answer.by_status("check `server` and `topic`"),
+            400 if answer.json::<Fault>().is_some_and(|fault| fault.is_of_the_topic()) => {
+                answer.broken("this server does not take such a `topic`")
+            }
             413 => answer.by_status("the text is longer than this server takes; ask for a higher limit there"),
             _ => answer.by_status("check `server` and `topic`"),
         }
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Deserialize)]
+struct Fault {
+    code: u64,
+}
+
+impl Fault {
+    /// The topic is not well-formed or not allowed there.
+    fn is_of_the_topic(&self) -> bool {
+        matches!(self.code, 40_009 | 40_010)
     }
 }
 
@@ -312,15 +331,17 @@ mod tests {
                     "",
                 ),
                 (200, "", "<html>", Retry, ""),
-                (400, "", "{\"code\":40009,\"http\":400}", Refused, "40009"),
+                (400, "", "{\"code\":40009,\"http\":400}", Broken, "`topic`"),
+                (400, "", "{\"code\":40007,\"http\":400}", Refused, "40007"),
+                (404, "", "", Broken, "`server`"),
                 (
                     401,
                     "",
                     "{\"code\":40101,\"http\":401}",
-                    Refused,
+                    Broken,
                     "token_file",
                 ),
-                (403, "", denied, Refused, "forbidden"),
+                (403, "", denied, Broken, "forbidden"),
                 (413, "", "{\"code\":41301,\"http\":413}", Refused, "longer"),
                 (429, "", limit, Retry, "too many requests"),
                 (429, "9", limit, RetryAfterMs(9000), ""),

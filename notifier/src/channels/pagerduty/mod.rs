@@ -18,6 +18,10 @@
 //! 202 is success. Format and limits: <https://developer.pagerduty.com/docs/events-api-v2/trigger-events/>
 //! (a summary of 1,024 characters) and <https://developer.pagerduty.com/docs/events-api-v2/rate-limits/>
 //! (120 events a minute and integration at the least).
+//!
+//! Codes: <https://developer.pagerduty.com/docs/events-api-v2/overview/>. A 400 whose errors name the
+//! `routing_key`, 403 and 404 are the channel's fault, any other 400 the message's; 429 and 5xx pass. That an
+//! error names the key by this word was not checked against the document.
 
 use std::path::PathBuf;
 
@@ -178,12 +182,32 @@ impl Http for PagerDuty {
             202 => Verdict::Delivered,
             // Something between us and PagerDuty answered.
             200..=399 => answer.later(),
-            400 => {
-                answer.by_status("check `routing_key_file`: it wants the key of an `Events API v2`")
+            400 if names_the_key(&answer) => {
+                answer.broken("check `routing_key_file`: it wants the key of an `Events API v2`")
             }
+            400 => answer.refused("it does not take this event"),
             _ => answer.by_status("check `server` and `routing_key_file`"),
         }
     }
+}
+
+/// What is wrong with an event.
+#[derive(Deserialize)]
+struct Invalid {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    errors: Vec<String>,
+}
+
+/// Whether it is the integration key.
+fn names_the_key(answer: &Answer) -> bool {
+    let named = |text: &String| {
+        let text = text.to_lowercase();
+        text.contains("routing_key") || text.contains("routing key")
+    };
+    let invalid = answer.json::<Invalid>();
+    invalid.is_some_and(|invalid| named(&invalid.message) || invalid.errors.iter().any(named))
 }
 
 /// The event that tells of one alert.
@@ -314,6 +338,7 @@ mod tests {
     #[test]
     fn success_is_what_pagerduty_calls_success() {
         let taken = "{\"status\":\"success\",\"message\":\"Event processed\",\"dedup_key\":\"x\"}";
+        let other = "{\"status\":\"invalid event\",\"errors\":[\"'payload.summary' is missing\"]}";
         let invalid = "{\"status\":\"invalid event\",\"message\":\"Event object is invalid\",\
                        \"errors\":[\"'routing_key' is invalid\"]}";
         examples::judges(
@@ -321,8 +346,9 @@ mod tests {
             &[
                 (202, "", taken, Delivered, ""),
                 (200, "", "<html>", Retry, ""),
-                (400, "", invalid, Refused, "routing_key_file"),
-                (403, "", "", Refused, "routing_key_file"),
+                (400, "", invalid, Broken, "routing_key_file"),
+                (400, "", other, Refused, "event"),
+                (403, "", "", Broken, "routing_key_file"),
                 (
                     429,
                     "",

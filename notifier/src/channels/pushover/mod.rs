@@ -10,6 +10,10 @@
 //! A form is sent, and `{"status": 1, …}` is success. What gets a 4xx must not be sent again as it is
 //! (<https://pushover.net/api#friendly>); 429 means that the month's messages are used up. Limits:
 //! <https://pushover.net/api#limits> (1,024 characters, a title of 250).
+//!
+//! An answer names the field that is at fault (<https://pushover.net/api#response>): `token`, `user` and
+//! `device` are the channel's, as are 401, 403 and 404; other faults with a 4xx are the message's. That `device`
+//! is named so was not checked against the document.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -198,11 +202,20 @@ impl Http for Pushover {
             (200, Some(Said { status: 1, .. })) => Verdict::Delivered,
             (200..=499, Some(said)) => {
                 let errors = excerpt(&said.errors.join(", "));
-                let reason = format!(
-                    "Pushover says `{errors}` (HTTP {}); check `token_file`, `user_file` and `device`",
-                    answer.status
-                );
-                Verdict::Refused { reason }
+                let status = answer.status;
+                let told = |hint: &str| format!("Pushover says `{errors}` (HTTP {status}); {hint}");
+                if said.names_the_channel() {
+                    let reason = told("check `token_file`, `user_file` and `device`");
+                    return Verdict::Broken { reason };
+                }
+                match answer.by_status("") {
+                    Verdict::Broken { .. } => Verdict::Broken {
+                        reason: told("check `server`, `token_file` and `user_file`"),
+                    },
+                    _ => Verdict::Refused {
+                        reason: told("it does not take this text; a template may be to blame"),
+                    },
+                }
             }
             // A page of something in between.
             (200..=399, None) => answer.later(),
@@ -217,6 +230,20 @@ struct Said {
     status: i64,
     #[serde(default)]
     errors: Vec<String>,
+    /// `invalid` where this field of the form was at fault; the next two likewise.
+    token: Option<String>,
+    user: Option<String>,
+    device: Option<String>,
+}
+
+impl Said {
+    /// Whether a field that comes from the settings is at fault.
+    fn names_the_channel(&self) -> bool {
+        let fields = [&self.token, &self.user, &self.device];
+        fields
+            .iter()
+            .any(|field| field.as_deref() == Some("invalid"))
+    }
 }
 
 /// `application/x-www-form-urlencoded`.
@@ -303,14 +330,17 @@ mod tests {
         let taken = "{\"status\":1,\"request\":\"647d2300\"}";
         let invalid = "{\"user\":\"invalid\",\"errors\":[\"user identifier is invalid\"],\"status\":0,\
                        \"request\":\"5042853c\"}";
+        let blank = "{\"errors\":[\"message cannot be blank\"],\"status\":0}";
         let quota = "{\"errors\":[\"application is over its quota\"],\"status\":0}";
         examples::judges(
             &opened(""),
             &[
                 (200, "", taken, Delivered, ""),
-                (200, "", invalid, Refused, "user identifier is invalid"),
+                (200, "", invalid, Broken, "user identifier is invalid"),
                 (200, "", "<html>", Retry, ""),
-                (400, "", invalid, Refused, "user_file"),
+                (400, "", invalid, Broken, "user_file"),
+                (400, "", blank, Refused, "template"),
+                (404, "", blank, Broken, "server"),
                 (413, "", "", Refused, "413"),
                 (429, "", quota, RetryAfterMs(1_800_000), "used up"),
                 (500, "", "{\"status\":0,\"errors\":[]}", Retry, "500"),

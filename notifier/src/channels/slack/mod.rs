@@ -16,7 +16,11 @@
 //! `{"ok": false, "error": "…"}` when it failed.
 //!
 //! Limits: <https://api.slack.com/reference/block-kit/blocks> (3,000 characters a section, 50 blocks) and
-//! <https://api.slack.com/apis/rate-limits> (one message a second and channel).
+//! <https://api.slack.com/apis/rate-limits> (one message a second and channel). Words of errors:
+//! <https://api.slack.com/messaging/webhooks#handling_errors> and
+//! <https://api.slack.com/methods/chat.postMessage#errors>. Those that name a fault of the text are the
+//! message's, all others the channel's. Not checked against these pages: `no_service_id`, `team_disabled`,
+//! `invalid_attachments`, `msg_blocks_too_long`, `attachment_payload_limit_exceeded`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -232,9 +236,9 @@ fn webhook_verdict(answer: &Answer) -> Verdict {
         (200, "ok") => Verdict::Delivered,
         // Something between us and Slack answered.
         (200..=399, _) => answer.later(),
-        (_, word) => Verdict::Refused {
-            reason: format!("{}; {}", answer.summary(), mending(word)),
-        },
+        (_, word) if is_about_the_message(word) => answer.refused(mending(word)),
+        (400, word) if !is_about_the_channel(word) => answer.refused(mending(word)),
+        (_, word) => answer.broken(mending(word)),
     }
 }
 
@@ -271,16 +275,51 @@ fn bot_verdict(answer: &Answer) -> Verdict {
             reason: format!("Slack says `{error}`"),
             after: answer.retry_after(),
         },
-        word => Verdict::Refused {
-            reason: format!("Slack says `{word}`; {}", mending(word)),
-        },
+        word => {
+            let reason = format!("Slack says `{word}`; {}", mending(word));
+            if is_about_the_message(word) {
+                Verdict::Refused { reason }
+            } else {
+                Verdict::Broken { reason }
+            }
+        }
     }
+}
+
+/// Whether Slack calls a fault of the message so. All others are of the token, the app or the channel.
+fn is_about_the_message(word: &str) -> bool {
+    matches!(
+        word,
+        "invalid_payload"
+            | "invalid_blocks"
+            | "invalid_blocks_format"
+            | "invalid_attachments"
+            | "invalid_arguments"
+            | "invalid_charset"
+            | "invalid_form_data"
+            | "invalid_json"
+            | "json_not_object"
+            | "markdown_text_conflict"
+            | "msg_blocks_too_long"
+            | "msg_too_long"
+            | "no_text"
+            | "too_many_attachments"
+            | "attachment_payload_limit_exceeded"
+    )
+}
+
+/// Whether it is a word of a webhook that is gone or may not post, with which a status of 400 comes.
+fn is_about_the_channel(word: &str) -> bool {
+    matches!(
+        word,
+        "no_active_hooks" | "no_service_id" | "no_team" | "team_disabled" | "user_not_found"
+    )
 }
 
 /// How to mend what Slack calls `word`.
 fn mending(word: &str) -> &'static str {
     match word {
-        "no_service" | "no_active_hooks" | "no_team" | "invalid_token" => {
+        "no_service" | "no_service_id" | "no_active_hooks" | "no_team" | "invalid_token" => {
             "the webhook is gone or disabled: make a new one and put its address into `url_file`"
         }
         "channel_is_archived" | "is_archived" => "the channel is archived: name another one",
@@ -295,11 +334,7 @@ fn mending(word: &str) -> &'static str {
         "missing_scope" | "no_permission" => {
             "give the bot the right `chat:write` and install it again"
         }
-        "invalid_payload"
-        | "invalid_blocks"
-        | "no_text"
-        | "msg_too_long"
-        | "too_many_attachments" => {
+        word if is_about_the_message(word) => {
             "it does not take this text; a template of your own may be to blame"
         }
         _ => "check the channel's settings",
@@ -411,9 +446,11 @@ mod tests {
                 (200, "", "ok", Delivered, ""),
                 (200, "", "<html>please log in", Retry, "log in"),
                 (400, "", "invalid_payload", Refused, "template"),
-                (403, "", "action_prohibited", Refused, "admins"),
-                (404, "", "no_service", Refused, "make a new one"),
-                (410, "", "channel_is_archived", Refused, "archived"),
+                (400, "", "no_active_hooks", Broken, "make a new one"),
+                (400, "", "something_new", Refused, "something_new"),
+                (403, "", "action_prohibited", Broken, "admins"),
+                (404, "", "no_service", Broken, "make a new one"),
+                (410, "", "channel_is_archived", Broken, "archived"),
                 (429, "30", "rate_limited", RetryAfterMs(30_000), "429"),
                 (500, "", "rollup_error", Retry, "rollup_error"),
                 (503, "", "", Retry, "503"),
@@ -424,15 +461,16 @@ mod tests {
             &bot(),
             &[
                 (200, "", "{\"ok\": true, \"ts\": \"1.2\"}", Delivered, ""),
-                (200, "", &failed("not_in_channel"), Refused, "/invite"),
-                (200, "", &failed("invalid_auth"), Refused, "token_file"),
-                (200, "", &failed("missing_scope"), Refused, "chat:write"),
-                (200, "", &failed("something_new"), Refused, "something_new"),
+                (200, "", &failed("not_in_channel"), Broken, "/invite"),
+                (200, "", &failed("invalid_auth"), Broken, "token_file"),
+                (200, "", &failed("missing_scope"), Broken, "chat:write"),
+                (200, "", &failed("something_new"), Broken, "something_new"),
+                (200, "", &failed("msg_too_long"), Refused, "template"),
                 (200, "", &failed("internal_error"), Retry, "internal_error"),
                 (200, "7", &failed("ratelimited"), RetryAfterMs(7000), ""),
                 (200, "", &failed("ratelimited"), RetryAfterMs(30_000), ""),
                 (200, "", "<html>", Retry, ""),
-                (404, "", "", Refused, "api_url"),
+                (404, "", "", Broken, "api_url"),
                 (429, "5", "{\"ok\": false}", RetryAfterMs(5000), ""),
             ],
         );

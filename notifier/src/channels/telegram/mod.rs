@@ -9,6 +9,10 @@
 //! "ResponseParameters") and core.telegram.org/bots/faq (the pace: one message a second to a chat, 20 a
 //! minute to a group). A text has 4,096 characters at most once its entities are parsed. Success is
 //! `"ok": true`. What is over is told without a sound.
+//!
+//! The document names no list of errors: 401, 403, 404 and those of a 400 that are about the chat are the
+//! channel's fault, what else a 400 says is the message's. The words of a 400 are the server's own
+//! (github.com/tdlib/telegram-bot-api) and were not checked against an official document.
 
 mod config;
 
@@ -158,23 +162,23 @@ impl Http for Telegram {
         let code = reply.error_code.unwrap_or(answer.status);
         let said = excerpt(&reply.description.unwrap_or_default());
         let parameters = reply.parameters.unwrap_or_default();
-        let refused = |hint: &str| Verdict::Refused {
-            reason: format!("Telegram refused it, {code}: {said}; {hint}"),
-        };
+        let told = |hint: &str| format!("Telegram refused it, {code}: {said}; {hint}");
+        let broken = |hint: &str| Verdict::Broken { reason: told(hint) };
         match code {
-            400 => match parameters.migrate_to_chat_id {
-                Some(chat) => refused(&format!(
+            400 => match (parameters.migrate_to_chat_id, bad_chat_hint(&said)) {
+                (Some(chat), _) => broken(&format!(
                     "the group has a new number: set `chat_id = {chat}`"
                 )),
-                None => refused(bad_request_hint(&said)),
+                (None, Some(hint)) => broken(hint),
+                (None, None) => Verdict::Refused {
+                    reason: told(bad_text_hint(&said)),
+                },
             },
-            401 => {
-                refused("the bot's token was revoked or is wrong: get a new one from @BotFather")
-            }
-            403 => refused(
+            401 => broken("the bot's token was revoked or is wrong: get a new one from @BotFather"),
+            403 => broken(
                 "the bot may not write there: add it to the group again, or let the person press Start",
             ),
-            404 => refused("the bot's token is wrong: get it anew from @BotFather"),
+            404 => broken("the bot's token is wrong: get it anew from @BotFather"),
             408 | 425 | 429 | 500..=599 => Verdict::Retry {
                 reason: format!("Telegram did not take it, {code}: {said}"),
                 after: match parameters.retry_after {
@@ -182,20 +186,31 @@ impl Http for Telegram {
                     None => answer.retry_after(),
                 },
             },
-            _ => refused("look at `base_url` and what it leads to"),
+            _ => answer.by_status("look at `base_url` and what it leads to"),
         }
     }
 }
 
-fn bad_request_hint(said: &str) -> &'static str {
-    if said.contains("chat not found") {
-        "set `chat_id` to a chat that the bot is in; a group's number begins with -"
-    } else if said.contains("thread not found") || said.contains("TOPIC") {
-        "`message_thread_id` names no open topic of this group"
-    } else if said.contains("parse entities") {
+/// How to mend what is wrong with the chat, if that is what the words of a 400 say.
+fn bad_chat_hint(said: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["chat not found", "PEER_ID_INVALID"]) {
+        Some("set `chat_id` to a chat that the bot is in; a group's number begins with -")
+    } else if says(&["thread not found", "TOPIC"]) {
+        Some("`message_thread_id` names no open topic of this group")
+    } else if says(&["not enough rights", "no rights to send", "WRITE_FORBIDDEN"]) {
+        Some("let the bot write there: the chat's administrators give it the right")
+    } else {
+        None
+    }
+}
+
+/// How to mend what is wrong with a text.
+fn bad_text_hint(said: &str) -> &'static str {
+    if said.contains("parse entities") {
         "the channel's text_template makes HTML that Telegram does not know"
     } else {
-        "look at `chat_id`, `message_thread_id` and the channel's templates"
+        "look at the channel's templates"
     }
 }
 

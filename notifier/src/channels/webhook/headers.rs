@@ -4,7 +4,6 @@ use hostbus_daemon::secret::Secret;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::config::WebhookConfig;
-use crate::channels::secret::Source;
 use crate::channels::{ChannelError, Opening};
 
 /// Headers that are the channel's own affair.
@@ -28,24 +27,16 @@ pub(super) fn read(
         take("headers", name, value.clone(), opening, &mut found)?;
     }
     for (name, path) in &config.headers_file {
-        let value = secret(Some(path), None, opening)?;
+        let value = opening.secret("headers", Some(path), None)?;
+        let value = value.expect("its place is named");
         take("headers_file", name, value, opening, &mut found)?;
     }
     for (name, variable) in &config.headers_env {
-        let value = secret(None, Some(variable), opening)?;
+        let value = opening.secret("headers", None, Some(variable))?;
+        let value = value.expect("its place is named");
         take("headers_env", name, value, opening, &mut found)?;
     }
     Ok(found)
-}
-
-fn secret(
-    file: Option<&std::path::PathBuf>,
-    env: Option<&String>,
-    opening: &Opening,
-) -> Result<Secret, ChannelError> {
-    let key = "headers";
-    let read = Source { key, file, env }.read(opening.name)?;
-    Ok(read.expect("one of the places is named"))
 }
 
 fn take(

@@ -7,8 +7,9 @@
 //! X-Hostbus-Signature: t=1700000000,v1=<hex of HMAC-SHA256(secret, t + "." + body)>
 //! ```
 //! Any 2xx is success; 408, 425, 429, 5xx and a network that fails are tried again, not before a
-//! `Retry-After`; every other answer refuses the message. Redirects are not followed: a signed request
-//! goes where the settings say. The headers are those that Stripe's signatures and RFC 9110 (Retry-After)
+//! `Retry-After`. A redirect and 401 to 405, 407, 410, 415, 421, 423, 426, 431 and 451 say that the channel is
+//! broken, and the message waits; every other answer refuses the message ([`Answer::by_status`]). Redirects are
+//! not followed: a signed request goes where the settings say. The headers are those that Stripe's signatures and RFC 9110 (Retry-After)
 //! made usual.
 
 mod body;

@@ -14,6 +14,7 @@ use super::*;
 enum Event {
     Take,
     Busy,
+    Revoke,
     Lose,
     Refuse,
     /// The process is killed before the service took the message.
@@ -68,6 +69,9 @@ impl Carrier for Service {
         let verdict = match event {
             Event::Take => Verdict::Delivered,
             Event::Busy => retry("busy"),
+            Event::Revoke => Verdict::Broken {
+                reason: "unknown token".to_owned(),
+            },
             Event::Lose => retry("no answer"),
             Event::Refuse => {
                 world.refused.push(name);
@@ -223,6 +227,7 @@ proptest! {
             prop_oneof![
                 6 => Just(Event::Take),
                 2 => Just(Event::Busy),
+                1 => Just(Event::Revoke),
                 1 => Just(Event::Lose),
                 1 => Just(Event::Refuse),
                 1 => Just(Event::KillBefore),

@@ -87,7 +87,9 @@ impl Desk {
     fn silence(&mut self, id: &str, silence: Option<Silence>) {
         let now_ms = self.now * 1_000;
         let site = SiteId::default();
-        self.dispatcher.silence(&site, id, silence, now_ms).unwrap();
+        self.dispatcher
+            .silence(&site, id, silence, false, now_ms)
+            .unwrap();
     }
 
     fn acknowledge(&mut self, text: &str, given: &Acknowledgement) {
@@ -140,9 +142,12 @@ impl Desk {
     }
 
     fn stage(&self, text: &str) -> String {
-        let stages = self.dispatcher.explain(&key(text), self.now * 1_000);
-        let ops = stages.iter().find(|(channel, _)| channel == "ops");
-        ops.map_or_else(String::new, |(_, stage)| stage.to_string())
+        let tracked = self.dispatcher.alerts.get(&key(text));
+        let mut posts = tracked.map_or(&[][..], |tracked| &tracked.posts).iter();
+        let ops = posts.find(|post| self.dispatcher.routing.channels[post.channel] == "ops");
+        // Where no route leads there is nothing to be said of a channel.
+        let stage = ops.map_or(Some("no route leads here"), |post| post.stage.as_deref());
+        stage.unwrap_or_default().to_owned()
     }
 }
 

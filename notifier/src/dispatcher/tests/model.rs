@@ -1,5 +1,8 @@
 //! The dispatcher once more, as plain as can be: after each event it looks at every alert and every
 //! channel, keeps no queue, no index and no file. The settings of [`super::world`] are written out here by hand.
+//!
+//! It has a clock of its own that never goes back: where the one of the world is set back, it notes how far.
+//! Only the hours of a day and the end of an acknowledgement are of the world's clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,10 +63,17 @@ pub(super) struct Model {
     silences: BTreeMap<String, (Silenced, u64)>,
     last: BTreeMap<(usize, Group), u64>,
     recent: [Vec<u64>; 3],
+    /// How far the world's clock is behind ours.
+    behind_ms: u64,
 }
 
 impl Model {
+    pub(super) fn set_back(&mut self, ms: u64) {
+        self.behind_ms += ms;
+    }
+
     pub(super) fn alert(&mut self, key: &AlertKey, fires: Option<AlertSeverity>, now_ms: u64) {
+        let now_ms = now_ms + self.behind_ms;
         let Some(severity) = fires else {
             if let Some(known) = self.alerts.get_mut(key) {
                 known.firing = false;
@@ -86,6 +96,7 @@ impl Model {
     }
 
     pub(super) fn silence(&mut self, id: &str, silence: Option<Silenced>, now_ms: u64) {
+        let now_ms = now_ms + self.behind_ms;
         self.silences.remove(id);
         if let Some(silence) = silence {
             let until_ms = now_ms + silence.seconds * SECOND;
@@ -95,6 +106,7 @@ impl Model {
     }
 
     pub(super) fn acknowledge(&mut self, key: &AlertKey, until: Option<Option<u64>>, now_ms: u64) {
+        let now_ms = now_ms + self.behind_ms;
         if let Some(known) = self.alerts.get_mut(key) {
             known.acknowledged = until.map(|until_ms| (known.severity, until_ms));
         }
@@ -103,12 +115,14 @@ impl Model {
 
     /// Whether an alert is silenced.
     pub(super) fn silenced(&self, key: &AlertKey, now_ms: u64) -> Option<String> {
+        let now_ms = now_ms + self.behind_ms;
         let mut all = self.silences.iter();
         all.find(|(_, (silence, until_ms))| now_ms < *until_ms && silence.means(key))
             .map(|(id, _)| id.clone())
     }
 
     pub(super) fn tick(&mut self, now_ms: u64) -> Vec<Told> {
+        let now_ms = now_ms + self.behind_ms;
         self.settle(now_ms);
         let mut told = Vec::new();
         for channel in [MAIL, PAGER, CHAT] {
@@ -126,7 +140,8 @@ impl Model {
             .collect();
         let keys: Vec<AlertKey> = self.alerts.keys().cloned().collect();
         for key in keys {
-            let silence = self.silenced(&key, now_ms);
+            let wall_ms = now_ms - self.behind_ms;
+            let silence = self.silenced(&key, wall_ms);
             let hides = &*key.rule != "node-down" && down.contains(&key.node);
             let known = self.alerts.get_mut(&key).unwrap();
             let hidden = hides && known.firing;
@@ -141,7 +156,7 @@ impl Model {
             known.acknowledged = known.acknowledged.filter(|(given_for, until_ms)| {
                 firing
                     && *given_for == severity
-                    && until_ms.is_none_or(|until_ms| now_ms < until_ms)
+                    && until_ms.is_none_or(|until_ms| wall_ms < until_ms)
             });
             for channel in [MAIL, PAGER, CHAT] {
                 self.settle_post(&key, channel, silence.as_deref(), now_ms);
@@ -150,12 +165,13 @@ impl Model {
     }
 
     fn settle_post(&mut self, key: &AlertKey, channel: usize, silence: Option<&str>, now_ms: u64) {
+        let wall_ms = now_ms - self.behind_ms;
         let known = self.alerts.get_mut(key).unwrap();
         let post = &mut known.posts[channel];
         let was_waiting = post.waiting.take();
         post.eased = false;
         post.repeat_ms = None;
-        let shut = channel == CHAT && now_ms % DAY_MS >= CHAT_HOURS_MS;
+        let shut = channel == CHAT && wall_ms % DAY_MS >= CHAT_HOURS_MS;
         let routed = channel != PAGER || known.severity == AlertSeverity::Critical;
         let kind = match (known.firing, post.told) {
             (false, None) => None,
@@ -336,7 +352,7 @@ impl Model {
                 1 => batch[0].1.clone(),
                 many => format!("{} and {} more", batch[0].1, many - 1),
             },
-            formed_ms: now_ms,
+            formed_ms: now_ms - self.behind_ms,
             lines,
             still_firing,
         }

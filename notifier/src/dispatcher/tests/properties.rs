@@ -7,7 +7,7 @@ use hostbus_wire::alert::{AlertKey, AlertSeverity, AlertState};
 use proptest::prelude::*;
 
 use super::model::Model;
-use super::world::{Step, Told, World, key, steps};
+use super::world::{Step, Told, World, key, seconds_of_a_step, steps};
 
 /// Follows what people were told, knowing nothing of how it came about.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(super) struct Reader {
     told: BTreeMap<(String, AlertKey), (AlertSeverity, u64)>,
     /// Repetitions may come before their time: two notifiers took turns.
     pub(super) early_repeats: bool,
+    /// How far the clock was set back.
+    behind_ms: u64,
 }
 
 impl Reader {
@@ -25,6 +27,7 @@ impl Reader {
             _ => u64::MAX,
         };
         assert!(!told.lines.is_empty());
+        let formed_ms = told.formed_ms + self.behind_ms;
         let mut oldest_ms = u64::MAX;
         for line in &told.lines {
             let place = (told.channel.clone(), line.key.clone());
@@ -45,16 +48,22 @@ impl Reader {
                 let same = before.is_some_and(|(severity, _)| severity == line.severity);
                 assert!(!same, "told twice without a change: {told:?}");
             }
-            self.told.insert(place, (line.severity, told.formed_ms));
+            self.told.insert(place, (line.severity, formed_ms));
         }
         if !self.early_repeats && told.lines.iter().any(|line| line.repeated) {
-            let due = oldest_ms.saturating_add(repeat_ms) <= told.formed_ms;
+            let due = oldest_ms.saturating_add(repeat_ms) <= formed_ms;
             assert!(due, "repeated before its time: {told:?}");
         }
     }
 }
 
 impl Reader {
+    fn knows(&self, channel: &str, key: &AlertKey) -> bool {
+        let place = (channel.to_owned(), key.clone());
+        let told = self.told.get(&place);
+        told.is_some_and(|(severity, _)| *severity == AlertSeverity::Critical)
+    }
+
     /// Chat is told of no ends.
     pub(super) fn assert_all_over(&self) {
         let left: Vec<_> = self
@@ -74,7 +83,10 @@ fn run(steps: &[Step], restarts: bool) -> World {
         if !restarts && matches!(step, Step::Restart) {
             continue;
         }
-        let told = world.step(step, &mut model);
+        if let Step::Back(seconds) = step {
+            reader.behind_ms += seconds * 1_000;
+        }
+        let told = world.step(step, Some(&mut model));
         if !matches!(step, Step::Wait(_)) {
             assert_eq!(told, model.tick(world.now_ms), "{step:?}");
         }
@@ -95,7 +107,7 @@ fn run(steps: &[Step], restarts: bool) -> World {
     }
     rest.push(Step::Wait(2_000));
     for step in &rest {
-        let told = world.step(step, &mut model);
+        let told = world.step(step, Some(&mut model));
         if !matches!(step, Step::Wait(_)) {
             assert_eq!(told, model.tick(world.now_ms), "{step:?}");
         }
@@ -105,12 +117,65 @@ fn run(steps: &[Step], restarts: bool) -> World {
     world
 }
 
+/// The clock is only ever set back while the notifier is away, so that nobody can say by how much.
+fn run_with_clock_set_back_at_restarts(steps: &[Step], last: u64) {
+    const NODES: [&str; 3] = ["a", "b", "c"];
+    const RULES: [&str; 3] = ["cpu", "disk", "fan"];
+    let mut world = World::new();
+    let mut reader = Reader::default();
+    let mut happen = |steps: &[Step], reader: &mut Reader| {
+        for step in steps {
+            let told = match step {
+                Step::Back(seconds) => {
+                    reader.behind_ms += seconds * 1_000;
+                    world.restart_set_back(*seconds)
+                }
+                step => world.step(step, None),
+            };
+            told.iter().for_each(|told| reader.read(told));
+        }
+    };
+    happen(steps, &mut reader);
+    let keys: Vec<AlertKey> = NODES
+        .iter()
+        .flat_map(|node| RULES.map(|rule| key(node, rule)))
+        .collect();
+    let mut rest = NODES
+        .map(|node| Step::Over(key(node, "node-down")))
+        .to_vec();
+    rest.push(Step::Back(last));
+    rest.extend(
+        keys.iter()
+            .map(|key| Step::Fire(key.clone(), AlertSeverity::Critical)),
+    );
+    // The longest silence, what settles after a node that was down, and some for the groups.
+    rest.push(Step::Wait(900 + 60 + 120));
+    happen(&rest, &mut reader);
+    for key in &keys {
+        for channel in ["mail", "pager"] {
+            assert!(reader.knows(channel, key), "{channel} never heard of {key}");
+        }
+    }
+    let over: Vec<Step> = keys.iter().cloned().map(Step::Over).collect();
+    happen(&over, &mut reader);
+    happen(&[Step::Wait(300)], &mut reader);
+    reader.assert_all_over();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_dispatcher_tells_what_a_plain_model_tells(steps in steps()) {
         run(&steps, true);
+    }
+
+    #[test]
+    fn a_clock_set_back_while_the_notifier_is_away_holds_nothing_for_longer_and_tells_nothing_twice(
+        steps in steps(),
+        last in seconds_of_a_step(),
+    ) {
+        run_with_clock_set_back_at_restarts(&steps, last);
     }
 
     #[test]

@@ -204,6 +204,30 @@ fn a_mark_of_another_notifier_stands_for_what_it_told() {
 }
 
 #[test]
+fn a_mark_by_a_clock_that_is_ahead_holds_no_repetition_up() {
+    let mut desk = desk(&format!("{OPS}repeat_seconds = 300"));
+    desk.fire("web1/cpu", Warning);
+    let since = desk.now * 1_000;
+    desk.wait(10);
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        // It is heard again with each connection to the bus.
+        let now_ms = desk.now * 1_000;
+        let mark = Told {
+            alert: key("web1/cpu"),
+            state: AlertState::Firing,
+            severity: Warning,
+            since,
+            at: now_ms + 86_400_000,
+            given_up: false,
+        };
+        desk.dispatcher.told("ops", &mark, now_ms);
+        told.extend(desk.told(90));
+    }
+    assert_eq!(told, ["+25 ops repeat rule cpu: web1/cpu warning"]);
+}
+
+#[test]
 fn a_mark_that_has_served_is_cleared_after_a_day() {
     let mut desk = desk(OPS);
     desk.fire("web1/cpu", Warning);

@@ -130,7 +130,7 @@ fn too_much_is_refused_and_the_rest_goes_on() {
     let now_ms = desk.now * 1_000;
     let refused = desk
         .dispatcher
-        .silence(&site, "more", Some(hour.clone()), now_ms);
+        .silence(&site, "more", Some(hour.clone()), false, now_ms);
     let text = refused.unwrap_err().to_string();
     assert_eq!(text, "more is refused: there are 1000 silences already");
     desk.silence("s7", None);

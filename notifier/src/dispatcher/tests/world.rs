@@ -7,7 +7,7 @@ use hostbus_wire::silence::{Acknowledgement, Silence};
 use hostbus_wire::{SiteId, SiteTopic};
 use proptest::prelude::*;
 
-use super::super::{Dispatcher, RouteConfig, Routing, Tick};
+use super::super::{Answer, Dispatcher, RouteConfig, Routing, Tick};
 use super::model::Model;
 use crate::notice::{Notice, Reason};
 
@@ -98,6 +98,9 @@ pub(super) enum Step {
     TakeBack(AlertKey),
     Wait(u64),
     Restart,
+    /// The clock is set back or ahead by so many seconds.
+    Back(u64),
+    Ahead(u64),
 }
 
 pub(super) fn key(node: &str, rule: &str) -> AlertKey {
@@ -131,8 +134,15 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (1..20_u64).prop_map(Step::Wait),
         5 => (20..700_u64).prop_map(Step::Wait),
         2 => Just(Step::Restart),
+        1 => seconds_of_a_step().prop_map(Step::Back),
+        1 => seconds_of_a_step().prop_map(Step::Ahead),
     ];
     prop::collection::vec(step, 1..80)
+}
+
+/// Seconds, an hour, a day.
+pub(super) fn seconds_of_a_step() -> impl Strategy<Value = u64> {
+    prop_oneof![1..90_u64, 3_000..4_000_u64, 80_000..90_000_u64]
 }
 
 /// The dispatcher, the bus it listens to and the disk it is saved on.
@@ -172,11 +182,13 @@ impl World {
         }
     }
 
-    /// Lets something happen, to the model too, with a tick of both before and after.
-    pub(super) fn step(&mut self, step: &Step, model: &mut Model) -> Vec<Told> {
+    /// Lets something happen, to the model too where there is one, with a tick of both before and after.
+    pub(super) fn step(&mut self, step: &Step, model: Option<&mut Model>) -> Vec<Told> {
         if let Step::Wait(seconds) = step {
             return self.wait(*seconds * 1_000, model);
         }
+        let mut nobody = Model::default();
+        let model = model.unwrap_or(&mut nobody);
         let now_ms = self.now_ms;
         let site = SiteId::default();
         let dispatcher = &mut self.dispatcher;
@@ -198,15 +210,14 @@ impl World {
             }
             Step::Silence(id, silenced) => {
                 let silence = silenced.as_ref().map(Silenced::on_the_bus);
-                let same = silence.is_some() && self.silences.get(id) == silence.as_ref();
                 match &silence {
                     Some(silence) => self.silences.insert(id, silence.clone()),
                     None => self.silences.remove(id),
                 };
-                dispatcher.silence(&site, id, silence, now_ms).unwrap();
-                if !same {
-                    model.silence(id, silenced.clone(), now_ms);
-                }
+                dispatcher
+                    .silence(&site, id, silence, false, now_ms)
+                    .unwrap();
+                model.silence(id, silenced.clone(), now_ms);
             }
             Step::Acknowledge(key, seconds) => {
                 let given = Acknowledgement {
@@ -232,6 +243,11 @@ impl World {
                 model.acknowledge(key, None, now_ms);
             }
             Step::Restart => self.restart(),
+            Step::Back(seconds) => {
+                self.now_ms -= seconds * 1_000;
+                model.set_back(seconds * 1_000);
+            }
+            Step::Ahead(seconds) => self.now_ms += seconds * 1_000,
             Step::Wait(_) => {}
         }
         let told = self.tick();
@@ -240,14 +256,16 @@ impl World {
     }
 
     /// Time passes, with a tick wherever the dispatcher wants one and at the end.
-    fn wait(&mut self, ms: u64, model: &mut Model) -> Vec<Told> {
+    fn wait(&mut self, ms: u64, mut model: Option<&mut Model>) -> Vec<Told> {
         let end_ms = self.now_ms + ms;
         let mut all = Vec::new();
         while self.now_ms < end_ms {
             let next_ms = self.dispatcher.tick(self.now_ms).next_ms.unwrap_or(end_ms);
             self.now_ms = next_ms.clamp(self.now_ms + 1, end_ms);
             let told = self.tick();
-            assert_eq!(told, model.tick(self.now_ms));
+            if let Some(model) = &mut model {
+                assert_eq!(told, model.tick(self.now_ms));
+            }
             self.told.extend(told.clone());
             all.extend(told);
         }
@@ -255,6 +273,15 @@ impl World {
     }
 
     fn tick(&mut self) -> Vec<Told> {
+        for Answer { site, id, silence } in self.dispatcher.answers() {
+            let known = self.silences.iter_mut().find(|(known, _)| ***known == *id);
+            if let Some((_, standing)) = known {
+                *standing = silence.clone();
+            }
+            self.dispatcher
+                .silence(&site, &id, Some(silence), false, self.now_ms)
+                .unwrap();
+        }
         let Tick {
             notices,
             saved,
@@ -279,6 +306,13 @@ impl World {
         notices.into_iter().map(Told::from).collect()
     }
 
+    /// The notifier dies, its clock is set back, and it starts again.
+    pub(super) fn restart_set_back(&mut self, seconds: u64) -> Vec<Told> {
+        self.now_ms -= seconds * 1_000;
+        self.restart();
+        self.tick()
+    }
+
     fn restart(&mut self) {
         self.dispatcher = Dispatcher::new(routing());
         let restored = self.dispatcher.restore(&self.disk, self.now_ms);
@@ -287,7 +321,7 @@ impl World {
         for (id, silence) in &self.silences {
             let silence = Some(silence.clone());
             self.dispatcher
-                .silence(&site, id, silence, self.now_ms)
+                .silence(&site, id, silence, true, self.now_ms)
                 .unwrap();
         }
         for (fingerprint, given) in &self.acknowledgements {

@@ -185,7 +185,7 @@ impl Site {
     pub(super) fn hear(&mut self, node: &str, sample: &Sample, retained: bool) {
         let mut out = Vec::new();
         self.evaluator
-            .sample(&path(node), sample, retained, self.now_ms, &mut out);
+            .sample(&path(node), &sample.into(), retained, self.now_ms, &mut out);
         self.take(out);
     }
 

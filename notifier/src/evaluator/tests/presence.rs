@@ -217,6 +217,48 @@ fn a_clock_of_ours_that_is_set_is_nobodys_silence() {
 }
 
 #[test]
+fn a_clock_of_ours_that_is_set_back_makes_nothing_wait_for_as_long() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut lost = Site::new(vec![state_rule(
+        "lost",
+        field("filesystem.used_percent"),
+        Fold::Absent { silent_ms: 60_000 },
+    )]);
+    lost.send("a", filesystems(&[("/", 1.0)]));
+    lost.now_ms -= DAY_MS;
+    lost.pass(61_000);
+    assert_eq!(lost.stands().len(), 1, "what is not heard of is missing");
+
+    let mut gone = Site::new(vec![rule("full", field("filesystem.used_percent"))]);
+    gone.send("a", filesystems(&[("/", 1.0), ("/usb", 95.0)]));
+    gone.send("a", filesystems(&[("/", 1.0)]));
+    gone.now_ms -= DAY_MS;
+    for _ in 0..93 {
+        gone.send("a", filesystems(&[("/", 1.0)]));
+    }
+    assert!(gone.stands()[0].contains("resolved"), "{:?}", gone.stands());
+    // What was resolved by a clock that was ahead is removed in time as well.
+    gone.now_ms -= DAY_MS;
+    gone.pass(super::super::RESOLVED_MS + 1_000);
+    assert_eq!(gone.stands(), [""; 0]);
+
+    let mut changed = state_rule("changed", field("cpu.usage_percent"), Fold::Last);
+    changed.fold = Fold::Changed { window_ms: 20_000 };
+    let mut changed = Site::new(vec![changed]);
+    changed.send("a", cpu(1.0));
+    changed.send("a", cpu(2.0));
+    changed.now_ms -= DAY_MS;
+    for _ in 0..4 {
+        changed.send("a", cpu(2.0));
+    }
+    assert!(
+        changed.stands()[0].contains("resolved"),
+        "{:?}",
+        changed.stands()
+    );
+}
+
+#[test]
 fn a_node_that_is_forgotten_leaves_nothing() {
     let mut site = Site::new(vec![rule("busy", field("cpu.usage_percent"))]);
     site.send("a", cpu(95.0));
