@@ -125,16 +125,8 @@ impl DescriberTask {
         }
     }
 
-    /// Writes the meaning of the fields, then descriptions until there are no more.
+    /// Writes descriptions until there are no more.
     pub async fn run(mut self) -> &'static str {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while let Err(error) = self.describer.fields().await {
-            if !self.may_retry(&error) {
-                warn!(%error, "redis refuses the meaning of the fields");
-                break;
-            }
-            sleep(backoff.next_wait()).await;
-        }
         let mut batch = Vec::new();
         while self.descriptions.recv_many(&mut batch, BATCH).await > 0 {
             self.write(&batch).await;

@@ -58,6 +58,19 @@ impl Describer {
         self.connection.command(&set).await.map(drop)
     }
 
+    /// How many fields have their meaning in Redis; none of one that was emptied.
+    ///
+    /// # Errors
+    /// Redis failed; may be called again.
+    pub async fn known_fields(&self) -> Result<u64, StoreError> {
+        let mut count = redis::cmd("HLEN");
+        count.arg(keys::FIELDS);
+        match self.connection.command(&count).await? {
+            Value::Int(known) => Ok(known.unsigned_abs()),
+            _ => Err(StoreError::reply("HLEN")),
+        }
+    }
+
     /// Writes what is told of nodes, all at once, and gives of each why Redis refuses it, if it does. Of
     /// one node there may be one inventory.
     ///

@@ -120,11 +120,9 @@ async fn an_event_stands_with_its_node_and_with_all() {
 #[tokio::test]
 async fn every_field_has_its_unit_and_meaning() {
     let fixture = fixture().await;
-    Describer::open(&fixture.config)
-        .unwrap()
-        .fields()
-        .await
-        .unwrap();
+    let describer = Describer::open(&fixture.config).unwrap();
+    assert_eq!(describer.known_fields().await.unwrap(), 0);
+    describer.fields().await.unwrap();
     let fields = fixture.reader().fields().await.unwrap();
     assert_eq!(fields["cpu.usage_percent"].0, "%");
     assert_eq!(
@@ -132,6 +130,8 @@ async fn every_field_has_its_unit_and_meaning() {
         ("B/s".to_owned(), "read from the device".to_owned())
     );
     assert_eq!(fields.len(), hostbus_wire::sample::all_fields().len());
+    let known = describer.known_fields().await.unwrap();
+    assert_eq!(known, fields.len() as u64);
 }
 
 #[tokio::test]
