@@ -21,8 +21,9 @@ pub struct Config {
     /// How many writers there are, 1 to 16, each with its share of the nodes and connections of its
     /// own: while Redis works for one, the next batch is made by another.
     pub writers: usize,
-    /// The most memory for what waits for Redis, in bytes of payload; at least 1 MiB. What does not
-    /// fit is refused, and asked for again later.
+    /// The most memory for samples that wait for Redis, in bytes of payload; at least 1 MiB. What does
+    /// not fit is refused, and asked for again later. Inventories, states, events and alerts have half as
+    /// much besides.
     pub queue_bytes: usize,
     /// The most nodes that are taken; those beyond are refused. A node that was silent for an hour
     /// makes room for a new one.

@@ -46,6 +46,8 @@ counters! {
     skipped,
     /// Samples whose clock is ahead.
     clock_ahead,
+    /// Samples that are older than rows are kept: they are gone as soon as they are stored.
+    too_old,
     /// Messages that are not what their topic carries.
     refused_payloads,
     /// Messages on topics that no node has.

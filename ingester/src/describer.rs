@@ -1,23 +1,32 @@
 //! Inventory, status and events into Redis, beside the samples' way and with a connection of its own.
 
+use std::collections::HashSet;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_daemon::{Backoff, clock};
-use hostbus_store::{AlertLog, Describer, StoreError, Transition};
+use hostbus_store::{AlertLog, Describer, StoreError, Told, Transition};
 use hostbus_wire::NodePath;
 use hostbus_wire::event::Event;
 use hostbus_wire::info::Info;
 use hostbus_wire::status::Status;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 use tracing::warn;
 
 use crate::counters::{Counters, add};
-use crate::queue::Room;
+use crate::queue::{ITEM_BYTES, ITEMS};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How many descriptions are written at once.
+const BATCH: usize = 1_024;
+/// How long after a batch others are gathered for the next. A node that talks without end does not
+/// write to its hash more often than this.
+const GATHER: Duration = Duration::from_millis(50);
+/// How much of the room one node's descriptions may hold, in bytes of payload: all its alerts, heard anew.
+const NODE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Something to be written of a node.
 #[derive(Debug)]
@@ -26,8 +35,54 @@ pub struct Description {
     pub node: Arc<NodePath>,
     /// What.
     pub what: What,
-    /// Its room in memory, given back once it is written.
-    pub room: Room,
+    /// Its room in memory, its node's and all nodes', given back once it is written.
+    _room: [OwnedSemaphorePermit; 2],
+}
+
+/// The room that the descriptions of one node may hold.
+#[derive(Debug, Clone)]
+pub struct NodeRoom(Arc<Semaphore>);
+
+impl Default for NodeRoom {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(NODE_BYTES)))
+    }
+}
+
+/// The intake's end of the way to the describer. It has room of its own, so that no talk keeps samples
+/// out.
+#[derive(Debug)]
+pub struct Descriptions {
+    sender: mpsc::Sender<Description>,
+    bytes: Arc<Semaphore>,
+}
+
+/// A way for at most `bytes` of payload.
+#[must_use]
+pub fn descriptions(bytes: usize) -> (Descriptions, mpsc::Receiver<Description>) {
+    let (sender, receiver) = mpsc::channel(ITEMS);
+    let bytes = Arc::new(Semaphore::new(bytes));
+    (Descriptions { sender, bytes }, receiver)
+}
+
+impl Descriptions {
+    /// Puts in what is told of a node, whose payload has so many bytes. Tells whether there was a place.
+    #[must_use]
+    pub fn put(&self, node: &Arc<NodePath>, room: &NodeRoom, what: What, bytes: usize) -> bool {
+        let weight = u32::try_from(bytes.saturating_add(ITEM_BYTES)).unwrap_or(u32::MAX);
+        let take = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(weight).ok();
+        let (Some(own), Some(all)) = (take(&room.0), take(&self.bytes)) else {
+            return false;
+        };
+        let node = Arc::clone(node);
+        let room = [own, all];
+        let description = Description {
+            node,
+            what,
+            _room: room,
+        };
+        self.sender.try_send(description).is_ok()
+    }
 }
 
 /// What is written of a node.
@@ -39,11 +94,11 @@ pub enum What {
     Status(Status),
     /// Something that happened.
     Event(Event),
-    /// What became of an alert, and whether it was retained.
+    /// What became of an alert, and whether it was heard again with the time of its arrival alone.
     Transition(Box<Transition>, bool),
 }
 
-/// Writes descriptions as they come. While Redis is away they wait; what then finds no room is
+/// Writes descriptions as they come, many at once. While Redis is away they wait; what then finds no room is
 /// dropped and counted: inventory and status stand retained on the bus.
 #[derive(Debug)]
 pub struct DescriberTask {
@@ -70,48 +125,140 @@ impl DescriberTask {
         }
     }
 
-    /// Writes the meaning of the fields, then descriptions until there are no more.
+    /// Writes descriptions until there are no more.
     pub async fn run(mut self) -> &'static str {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while let Err(error) = self.describer.fields().await
-            && may_retry(&error)
-        {
-            sleep(backoff.next_wait()).await;
-        }
-        while let Some(description) = self.descriptions.recv().await {
-            self.write(&description).await;
+        let mut batch = Vec::new();
+        while self.descriptions.recv_many(&mut batch, BATCH).await > 0 {
+            self.write(&batch).await;
+            for Description { what, .. } in batch.drain(..) {
+                if let What::Transition(entry, undated) = what {
+                    self.log(&entry, undated).await;
+                }
+            }
+            sleep(GATHER).await;
         }
         "describer"
     }
 
-    /// Tries until Redis has taken it, or refused it for good.
-    async fn write(&mut self, description: &Description) {
-        let Description { node, what, .. } = description;
-        let now_ms = clock::unix_ms();
+    /// Writes what is no transition. Tries until Redis has taken it, or refused it for good.
+    async fn write(&self, batch: &[Description]) {
+        let told = latest(batch);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            let written = match what {
-                What::Info(info) => self.describer.info(node, info, now_ms).await,
-                What::Status(status) => self.describer.status(node, *status, now_ms).await,
-                What::Event(event) => self.describer.event(node, event).await,
-                What::Transition(entry, again) => self.log.append(entry, *again).await.map(drop),
-            };
-            match written {
-                Ok(()) => return,
-                Err(error) if may_retry(&error) => sleep(backoff.next_wait()).await,
-                Err(_) => {
-                    add(&self.counters.descriptions_dropped, 1);
+            match self.describer.write(&told, clock::unix_ms()).await {
+                Ok(refused) => {
+                    for error in refused.into_iter().flatten() {
+                        self.give_up(&error, 1);
+                    }
                     return;
                 }
+                Err(error) if error.may_retry() => sleep(backoff.next_wait()).await,
+                Err(error) => return self.give_up(&error, told.len()),
             }
         }
     }
+
+    /// Writes a transition, as the others are written.
+    async fn log(&mut self, entry: &Transition, undated: bool) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            match self.log.append(entry, undated).await {
+                Ok(_) => return,
+                Err(error) if self.may_retry(&error) => sleep(backoff.next_wait()).await,
+                Err(error) => return self.give_up(&error, 1),
+            }
+        }
+    }
+
+    /// Tells whether to try again. What is denied us while samples are written is one key alone.
+    fn may_retry(&self, error: &StoreError) -> bool {
+        let denied = matches!(error, StoreError::Denied { .. }) && !self.counters.redis_away();
+        error.may_retry() && !denied
+    }
+
+    /// That Redis is away is told by the writer; a refusal is told here.
+    fn give_up(&self, error: &StoreError, count: usize) {
+        warn!(%error, "redis refuses a description");
+        add(&self.counters.descriptions_dropped, count as u64);
+    }
 }
 
-/// Tells whether to try again. That Redis is away is told by the writer; a refusal is told here.
-fn may_retry(error: &StoreError) -> bool {
-    if !error.may_retry() {
-        warn!(%error, "redis refuses a description");
+/// What is to be written of a batch: of each node's inventories and states the newest.
+fn latest(batch: &[Description]) -> Vec<(&NodePath, Told<'_>)> {
+    let mut newer = HashSet::new();
+    let mut told: Vec<_> = batch
+        .iter()
+        .rev()
+        .filter_map(|Description { node, what, .. }| {
+            let told = match what {
+                What::Info(info) => Told::Info(info),
+                What::Status(status) => Told::Status(*status),
+                What::Event(event) => return Some((&**node, Told::Event(event))),
+                What::Transition(..) => return None,
+            };
+            let first = newer.insert((node, discriminant(what)));
+            first.then_some((&**node, told))
+        })
+        .collect();
+    told.reverse();
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_stands_once_only_the_newest_is_written() {
+        let (way, mut works) = descriptions(1_000_000);
+        let [a, b] = ["home.a", "home.b"].map(|path| Arc::new(path.parse().unwrap()));
+        let room = NodeRoom::default();
+        let event = |ts| What::Event(Event { ts, ..tested() });
+        for (node, what) in [
+            (&a, What::Status(Status::Offline)),
+            (&a, event(1)),
+            (&b, What::Status(Status::Offline)),
+            (&a, What::Status(Status::Online)),
+            (&a, event(2)),
+        ] {
+            assert!(way.put(node, &room, what, 10));
+        }
+        let mut batch = Vec::new();
+        while let Ok(description) = works.try_recv() {
+            batch.push(description);
+        }
+        let told: Vec<String> = latest(&batch)
+            .into_iter()
+            .map(|(node, told)| match told {
+                Told::Info(_) => format!("{node} info"),
+                Told::Status(status) => format!("{node} {}", status.as_str()),
+                Told::Event(event) => format!("{node} {}", event.ts),
+            })
+            .collect();
+        assert_eq!(
+            told,
+            ["home.a 1", "home.b offline", "home.a online", "home.a 2"]
+        );
     }
-    error.may_retry()
+
+    #[test]
+    fn a_node_that_talks_without_end_leaves_room_for_others() {
+        let (way, _works) = descriptions(2 * NODE_BYTES);
+        let node = Arc::new("home.a".parse().unwrap());
+        let (loud, quiet) = (NodeRoom::default(), NodeRoom::default());
+        let put = |room: &NodeRoom| way.put(&node, room, What::Event(tested()), 100_000);
+        let taken = (0..100).filter(|_| put(&loud)).count();
+        assert_eq!(taken, NODE_BYTES / (100_000 + ITEM_BYTES));
+        assert!(put(&quiet));
+    }
+
+    fn tested() -> Event {
+        Event {
+            ts: 0,
+            kind: "tested".to_owned(),
+            severity: hostbus_wire::event::Severity::Info,
+            message: String::new(),
+            details: [].into(),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hostbus_client::{Event as BusEvent, Message};
 use hostbus_daemon::clock;
-use hostbus_store::{Entry, Mark, Step};
+use hostbus_store::{Entry, Kept, Mark, Step, Transition};
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::{NodePath, Sample, Scalar, TopicRoot};
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::counters::{Counters, add};
-use crate::describer::{Description, What};
+use crate::describer::{Descriptions, What};
 use crate::ledger::{self, Ledger};
 use crate::node::{Node, Standing, Time, Waiting, is_usable};
 use crate::nodes::Nodes;
@@ -44,20 +44,23 @@ pub struct Intake {
     mistakes: HashSet<(Option<NodePath>, &'static str)>,
     turns: Turns,
     queue: Queue,
-    descriptions: mpsc::Sender<Description>,
+    descriptions: Descriptions,
     events: mpsc::Sender<(Arc<NodePath>, Event)>,
     ledger: Ledger,
+    /// How long rows are kept as they come.
+    raw: Kept,
     counters: Arc<Counters>,
 }
 
 impl Intake {
-    /// An intake that puts samples into `queue`.
+    /// An intake that puts samples into `queue`, whose rows are kept as `raw` says.
     #[must_use]
     pub fn new(
         config: &Config,
         root: &TopicRoot,
+        raw: Kept,
         queue: Queue,
-        descriptions: mpsc::Sender<Description>,
+        descriptions: Descriptions,
         events: mpsc::Sender<(Arc<NodePath>, Event)>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -70,6 +73,7 @@ impl Intake {
             descriptions,
             events,
             ledger: Ledger::default(),
+            raw,
             counters,
         }
     }
@@ -100,7 +104,7 @@ impl Intake {
             }
             Feedback::Broken(path) => {
                 if let Some(node) = self.nodes.get_mut(&path) {
-                    info!(node = %path, "redis holds less than it said, asking for the samples again");
+                    info!(node = %path, "the samples of a node do not continue what redis holds, asking for them again");
                     let accepted = match &node.standing {
                         Standing::Known(order) => order.accepted(),
                         Standing::Unknown | Standing::Recovering(_) => None,
@@ -144,11 +148,8 @@ impl Intake {
                     .ledger
                     .acknowledged(&fingerprint, said.as_ref(), now_ms);
                 if let Some((path, entry)) = entry {
-                    self.describe(
-                        path,
-                        What::Transition(Box::new(entry), message.retained),
-                        bytes,
-                    );
+                    let what = transition(entry, message.retained, now_ms);
+                    self.describe(path, what, bytes);
                 }
             }
             Err(mistake) => self.mistake(mistake, &message.topic),
@@ -162,11 +163,11 @@ impl Intake {
             Said::Event(event) => What::Event(event),
             Said::Status(status) => What::Status(status),
             Said::Alert(key, alert) => match self.ledger.alert(&key, alert.as_deref(), now_ms) {
-                Some(entry) => What::Transition(Box::new(entry), retained),
+                Some(entry) => transition(entry, retained, now_ms),
                 None => return,
             },
             Said::Told(channel, told) => {
-                What::Transition(Box::new(ledger::told(&channel, &told)), retained)
+                transition(ledger::told(&channel, &told), retained, now_ms)
             }
             Said::Nothing => return,
         };
@@ -198,6 +199,15 @@ impl Intake {
             let event = clock_ahead(now_ms, ahead_ms);
             warn!(node = %node.path, ahead_ms, "the clock of a node is ahead");
             tell(&self.events, node, event);
+        }
+        // A retained one was stored when it was new.
+        let kept_ms = self.raw.seconds.saturating_mul(1000);
+        let age_ms = now_ms.saturating_sub(time.at_ms);
+        let too_old = age_ms > kept_ms && !retained;
+        add(&self.counters.too_old, u64::from(too_old));
+        if node.too_old.begins(too_old, now_ms) {
+            warn!(node = %node.path, age_ms, "the samples of a node are older than redis.retention.raw");
+            tell(&self.events, node, samples_too_old(now_ms, age_ms));
         }
         let Some(room) = self.queue.room(bytes) else {
             if let Some(place) = sample.place() {
@@ -259,13 +269,8 @@ impl Intake {
             add(&self.counters.refused_nodes, 1);
             return;
         };
-        let put = self.queue.room(bytes).is_some_and(|room| {
-            let node = Arc::clone(&node.path);
-            self.descriptions
-                .try_send(Description { node, what, room })
-                .is_ok()
-        });
-        if !put {
+        let descriptions = &self.descriptions;
+        if !descriptions.put(&node.path, &node.descriptions, what, bytes) {
             add(&self.counters.descriptions_dropped, 1);
         }
     }
@@ -314,6 +319,13 @@ impl Intake {
         };
         tell(&self.events, node, event);
     }
+}
+
+/// What is logged of an alert. One that stood retained and has the time of its arrival has no other: at
+/// the next connection it comes with a later one.
+fn transition(entry: Transition, retained: bool, now_ms: u64) -> What {
+    let undated = retained && entry.ts == now_ms;
+    What::Transition(Box::new(entry), undated)
 }
 
 /// How the queue hears that a node is forgotten. Without a place there it is kept.
@@ -445,6 +457,19 @@ fn clock_ahead(now_ms: u64, ahead_ms: u64) -> Event {
             ahead_ms / 1000
         ),
         details: [("ahead_ms".to_owned(), Scalar::Integer(ahead_ms))].into(),
+    }
+}
+
+fn samples_too_old(now_ms: u64, age_ms: u64) -> Event {
+    Event {
+        ts: now_ms,
+        kind: "samples-too-old".to_owned(),
+        severity: Severity::Warning,
+        message: format!(
+            "samples are {} h old, older than rows are kept: is the clock right, and `ts` in milliseconds?",
+            age_ms / 3_600_000
+        ),
+        details: [("age_ms".to_owned(), Scalar::Integer(age_ms))].into(),
     }
 }
 

@@ -22,6 +22,7 @@
 //! | [`ledger`] | what the bus says of alerts, as entries of their log: pure |
 //! | [`keeper`] | walks all series: rollups, late rows, packing, retention |
 //! | [`announcer`] | the ingester's own health and events on the bus |
+//! | [`restorer`] | what stands in Redis once, written again when it is gone |
 //! | [`lookout`] | a word in the log about a Redis that could lose history |
 //! | [`counters`] | what is counted |
 
@@ -39,6 +40,7 @@ pub mod node;
 pub mod nodes;
 pub mod order;
 pub mod queue;
+pub mod restorer;
 pub mod subscriber;
 pub mod turns;
 pub mod writer;
@@ -64,6 +66,7 @@ use crate::intake::Intake;
 use crate::keeper::KeeperTask;
 use crate::lookout::Lookout;
 use crate::marks::Marks;
+use crate::restorer::Restorer;
 use crate::writer::Writer;
 
 /// How long the way from the intake to Redis may take at a stop. What is then left was never
@@ -109,13 +112,14 @@ pub async fn start(
     let sender = connection.sender();
 
     let (queue, works) = queue::queue(config.queue_bytes, config.writers);
-    let (descriptions, descriptions_in) = mpsc::channel(queue::ITEMS);
+    let (descriptions, descriptions_in) = describer::descriptions(config.queue_bytes / 2);
     let (feedback, feedback_in) = mpsc::channel(FEEDBACK);
     let (events, events_in) = mpsc::channel(announcer::EVENTS);
     let parts = Parts {
         intake: Intake::new(
             &config,
             &bus.root,
+            store.retention.raw,
             queue,
             descriptions,
             events,
@@ -135,6 +139,11 @@ pub async fn start(
                 )
             })
             .collect(),
+        restorer: Restorer::new(
+            describer.clone(),
+            sender.clone(),
+            subscriber::retained(&bus.root),
+        ),
         describer: DescriberTask::new(describer, log, descriptions_in, Arc::clone(&counters)),
         keeper: KeeperTask::new(keeper, Arc::clone(&counters)),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
@@ -153,6 +162,7 @@ struct Parts {
     intake: Intake,
     writers: Vec<Writer>,
     describer: DescriberTask,
+    restorer: Restorer,
     keeper: KeeperTask,
     announcer: Announcer,
     lookout: Lookout,
@@ -168,6 +178,7 @@ async fn run(
         mut intake,
         writers,
         describer,
+        restorer,
         keeper,
         announcer,
         lookout,
@@ -182,9 +193,10 @@ async fn run(
     let farewell = CancellationToken::new();
     let mut voice: JoinSet<()> = JoinSet::new();
     voice.spawn(announcer.run(farewell.clone()));
-    // It ends with this function: it holds nothing.
+    // They end with this function: they hold nothing.
     let mut looking: JoinSet<()> = JoinSet::new();
     looking.spawn(lookout.run());
+    looking.spawn(restorer.run());
 
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

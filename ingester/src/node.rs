@@ -7,12 +7,18 @@ use hostbus_store::Mark;
 use hostbus_wire::sample::Place;
 use hostbus_wire::{NodePath, Sample};
 
+use crate::describer::NodeRoom;
 use crate::order::Order;
 use crate::queue::Room;
 
 /// How far ahead of ours a sample's clock may be. Stored under its own time it would block its
 /// series until then.
 const AHEAD_MS: u64 = 60_000;
+/// One that was further ahead is no more when it is this near, so that one that drifts across the limit
+/// does not go back and forth with each sample.
+const NEAR_AGAIN_MS: u64 = 50_000;
+/// The same trouble is told no more often than this.
+const TELL_EVERY_MS: u64 = 3_600_000;
 /// A gap is asked for again when nothing has come of it for so long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Duplicates are answered no more often than this.
@@ -31,12 +37,38 @@ pub struct Node {
     pub missed: Option<Mark>,
     /// It was told that it has too many series, or instances in one.
     pub told_excess: bool,
+    /// Its samples are older than what is kept.
+    pub too_old: Trouble,
+    /// Room for what is told of it besides samples.
+    pub descriptions: NodeRoom,
     /// When something last came of it.
     pub heard_at: Instant,
     asked_at: Option<Instant>,
     answered_at: Option<Instant>,
     newest_own_ms: u64,
-    ahead: bool,
+    ahead: Trouble,
+}
+
+/// Something that is wrong with a node for a while, and is told when it begins; of one that comes and
+/// goes that is at most once an hour.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    lasts: bool,
+    told_ms: Option<u64>,
+}
+
+impl Trouble {
+    /// Notes whether it lasts. Tells whether it is to be told.
+    pub fn begins(&mut self, lasts: bool, now_ms: u64) -> bool {
+        let begins = lasts && !self.lasts;
+        self.lasts = lasts;
+        let lately = |told_ms: u64| now_ms.abs_diff(told_ms) < TELL_EVERY_MS;
+        let tell = begins && !self.told_ms.is_some_and(lately);
+        if tell {
+            self.told_ms = Some(now_ms);
+        }
+        tell
+    }
 }
 
 /// How much is known of a node's order.
@@ -70,7 +102,7 @@ pub struct Time {
     pub at_ms: u64,
     /// It is ours, not the sample's.
     pub own: bool,
-    /// By how much the sample's clock is ahead, when that has just begun.
+    /// By how much the sample's clock is ahead, when that is to be told.
     pub newly_ahead_ms: Option<u64>,
 }
 
@@ -83,21 +115,28 @@ impl Node {
             standing: Standing::Unknown,
             missed: None,
             told_excess: false,
+            too_old: Trouble::default(),
+            descriptions: NodeRoom::default(),
             heard_at: now,
             asked_at: None,
             answered_at: None,
             newest_own_ms: 0,
-            ahead: false,
+            ahead: Trouble::default(),
         }
     }
 
     /// The time to store a sample under that says `ts`.
     pub fn time(&mut self, ts: Option<u64>, now_ms: u64) -> Time {
-        let ahead_ms = ahead_ms(ts, now_ms);
-        let newly_ahead_ms = ahead_ms.filter(|_| !self.ahead);
-        self.ahead = ahead_ms.is_some();
-        match ts {
-            Some(at_ms) if is_usable(ts, now_ms) => Time {
+        let limit_ms = if self.ahead.lasts {
+            NEAR_AGAIN_MS
+        } else {
+            AHEAD_MS
+        };
+        let ahead_ms = ahead_ms(ts, now_ms, limit_ms);
+        let tell = self.ahead.begins(ahead_ms.is_some(), now_ms);
+        let newly_ahead_ms = ahead_ms.filter(|_| tell);
+        match ts.filter(|ts| *ts > 0) {
+            Some(at_ms) if ahead_ms.is_none() => Time {
                 at_ms,
                 own: false,
                 newly_ahead_ms,
@@ -166,13 +205,13 @@ impl Node {
 /// Tells whether a sample that says `ts` can be stored under it.
 #[must_use]
 pub fn is_usable(ts: Option<u64>, now_ms: u64) -> bool {
-    ts.is_some_and(|ts| ts > 0) && ahead_ms(ts, now_ms).is_none()
+    ts.is_some_and(|ts| ts > 0) && ahead_ms(ts, now_ms, AHEAD_MS).is_none()
 }
 
-/// By how much a clock that says `ts` is too far ahead; `None` when it is not.
-fn ahead_ms(ts: Option<u64>, now_ms: u64) -> Option<u64> {
+/// By how much a clock that says `ts` is further ahead than `limit_ms`; `None` when it is not.
+fn ahead_ms(ts: Option<u64>, now_ms: u64, limit_ms: u64) -> Option<u64> {
     ts.and_then(|ts| ts.checked_sub(now_ms))
-        .filter(|ahead| *ahead > AHEAD_MS)
+        .filter(|ahead| *ahead > limit_ms)
 }
 
 impl Waiting {
@@ -216,11 +255,48 @@ mod tests {
         check(Some(NOW + 60_000), NOW + 60_000, false, None);
         check(None, NOW, true, None);
         check(Some(0), NOW + 1, true, None);
-        // Told once an episode.
+        // Told once.
         check(Some(NOW + 60_001), NOW + 2, true, Some(60_001));
         check(Some(NOW + 90_000), NOW + 3, true, None);
         check(Some(NOW), NOW, false, None);
-        check(Some(u64::MAX), NOW + 4, true, Some(u64::MAX - NOW));
+        check(Some(u64::MAX), NOW + 4, true, None);
+    }
+
+    #[test]
+    fn a_clock_that_drifts_across_the_limit_is_told_once_and_its_rows_keep_to_one_time() {
+        let mut node = node();
+        let mut check = |now_ms: u64, ahead_ms: u64, own: bool, told: bool| {
+            let time = node.time(Some(now_ms + ahead_ms), now_ms);
+            let got = (time.own, time.newly_ahead_ms.is_some());
+            assert_eq!(got, (own, told), "{ahead_ms} at {}", now_ms - NOW);
+        };
+        check(NOW, 59_900, false, false);
+        check(NOW + 10_000, 60_100, true, true);
+        check(NOW + 20_000, 59_900, true, false);
+        check(NOW + 30_000, 60_100, true, false);
+        check(NOW + 40_000, 50_001, true, false);
+        check(NOW + 50_000, 50_000, false, false);
+        check(NOW + 60_000, 60_000, false, false);
+        check(NOW + 70_000, 60_001, true, false);
+        check(NOW + 80_000, 0, false, false);
+        check(NOW + 3_610_000, 61_000, true, true);
+    }
+
+    #[test]
+    fn a_trouble_is_told_when_it_begins_and_once_an_hour_at_most() {
+        let mut trouble = Trouble::default();
+        let mut check = |minute: u64, lasts: bool, told: bool| {
+            let now_ms = NOW + minute * 60_000;
+            assert_eq!(trouble.begins(lasts, now_ms), told, "{minute}");
+        };
+        check(0, false, false);
+        check(1, true, true);
+        check(2, true, false);
+        check(3, false, false);
+        check(4, true, false);
+        check(5, false, false);
+        check(61, true, true);
+        check(200, true, false);
     }
 
     #[test]

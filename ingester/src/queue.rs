@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 /// The most items on the way to one writer; what takes no memory to speak of is bounded by this.
 pub const ITEMS: usize = 65_536;
 /// What an item weighs besides its payload.
-const ITEM_BYTES: usize = 512;
+pub(crate) const ITEM_BYTES: usize = 512;
 
 /// Room in the queue; given back when dropped.
 pub type Room = OwnedSemaphorePermit;

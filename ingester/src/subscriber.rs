@@ -25,7 +25,17 @@ const KINDS: [Kind; 8] = [
 /// The filters of an ingester.
 #[must_use]
 pub fn filters(root: &TopicRoot) -> Vec<(String, QoS)> {
-    KINDS
+    filters_of(root, &KINDS)
+}
+
+/// The filters of what a node said of itself once, and which stands retained.
+#[must_use]
+pub fn retained(root: &TopicRoot) -> Vec<(String, QoS)> {
+    filters_of(root, &[Kind::Info, Kind::Status])
+}
+
+fn filters_of(root: &TopicRoot, kinds: &[Kind]) -> Vec<(String, QoS)> {
+    kinds
         .iter()
         .map(|kind| (root.filter(*kind), kind.row().qos))
         .collect()

@@ -33,7 +33,7 @@ pub enum Feedback {
     Away,
     /// Redis serves all writers again, and what was in hand is written.
     Back,
-    /// Redis holds less of this node than it once said.
+    /// What came of this node does not continue what Redis holds, or could not be told from what does.
     Broken(Arc<NodePath>),
     /// This node has more series, or more instances in one, than it may.
     Excess(Arc<NodePath>),

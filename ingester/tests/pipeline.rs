@@ -214,6 +214,25 @@ async fn hostile_payloads_are_counted_and_the_next_good_sample_is_stored() {
 }
 
 #[tokio::test]
+async fn an_emptied_redis_is_told_again_what_stands_there_once() {
+    let site = site().await;
+    let ingester = site.ingester().await;
+    let bus = site.listen("nothing").await;
+    let status = "hostbus/v1/home/a/status";
+    bus.publish_retained(status, b"online").await;
+    let node = "home.a".parse().unwrap();
+    let reader = site.reader();
+    let stands = async || {
+        let info = reader.info(&node).await.unwrap();
+        info.contains_key("status") && !reader.fields().await.unwrap().is_empty()
+    };
+    until("status and fields stand there", stands).await;
+    site.empty_redis();
+    until("they stand there again", stands).await;
+    ingester.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_sample_far_ahead_is_stored_under_our_time_with_one_event() {
     let site = site().await;
     let _ingester = site.ingester().await;

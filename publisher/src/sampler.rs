@@ -379,7 +379,7 @@ fn cut(sample: &mut Sample) -> usize {
     // Room for the numbers that the outbox adds.
     const MAX_BYTES: usize = guard::MAX_BYTES - 64;
     let mut left_out = 0;
-    while sample.points() > MAX_POINTS
+    while sample.weight() > MAX_POINTS
         || codec::encode(sample).is_ok_and(|bytes| bytes.len() > MAX_BYTES)
     {
         match sample.shorten() {

@@ -107,16 +107,16 @@ impl AlertLog {
         })
     }
 
-    /// Adds a transition, unless it is the last one that stands there of its subject. One that was heard
-    /// `again`, as retained messages are at each connection, may have another time: its author gave none,
-    /// and it is the time of its arrival.
+    /// Adds a transition, unless it is the last one that stands there of its subject. One that is
+    /// `undated` may be heard again with another time, as retained messages are at each connection: its
+    /// author gave none, and it has that of its arrival.
     ///
     /// # Errors
     /// Redis failed; may be called again, and the transition will stand there once.
     pub async fn append(
         &mut self,
         transition: &Transition,
-        again: bool,
+        undated: bool,
     ) -> Result<bool, StoreError> {
         let texts = transition.texts();
         let field = |name: &str| {
@@ -132,7 +132,7 @@ impl AlertLog {
             let same = |a: &str, b: &str| {
                 a.rsplit_once('\0').map(|a| a.0) == b.rsplit_once('\0').map(|b| b.0)
             };
-            if *known == gist || (again && same(known, &gist)) {
+            if *known == gist || (undated && same(known, &gist)) {
                 return Ok(false);
             }
         }

@@ -200,13 +200,13 @@ impl Appender {
             if !self.continues(entry, &mut outcome) {
                 continue;
             }
-            *written = true;
             // Nothing that is written twice can tell a second time: not in a run.
             if entry.own_time && entry.step.is_some() {
                 self.write_run(&run, now_ms, &mut outcome).await?;
                 run.clear();
-                self.write_whole(entry, now_ms, &mut outcome).await?;
+                *written = self.write_whole(entry, now_ms, &mut outcome).await?;
             } else {
+                *written = true;
                 run.push(entry);
             }
         }

@@ -102,6 +102,20 @@ impl Connection {
     /// Sends a pipeline, and gives the reply of each command. Replies that say that Redis can't
     /// serve now make the whole of it fail.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let replies = self.replies(pipeline).await?;
+        for reply in &replies {
+            if let Value::ServerError(error) = reply {
+                let error = judge("a pipeline", error);
+                if error.may_retry() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Sends a pipeline, and gives the reply of each command, whatever it says.
+    pub(crate) async fn replies(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
@@ -115,19 +129,10 @@ impl Connection {
                 .req_packed_commands(pipeline, 0, pipeline.len())
                 .await
         };
-        let replies = match result {
-            Ok(replies) => replies,
-            Err(error) => return Err(self.failed("a pipeline", &error, generation).await),
-        };
-        for reply in &replies {
-            if let Value::ServerError(error) = reply {
-                let error = judge("a pipeline", error);
-                if error.may_retry() {
-                    return Err(error);
-                }
-            }
+        match result {
+            Ok(replies) => Ok(replies),
+            Err(error) => Err(self.failed("a pipeline", &error, generation).await),
         }
-        Ok(replies)
     }
 
     /// Sends one command, and gives its answer as it came.
@@ -242,7 +247,7 @@ fn explain(command: &str, error: &RedisError) -> StoreError {
 }
 
 /// Tells what a server's refusal means for what was sent.
-fn judge(command: &str, error: &ServerError) -> StoreError {
+pub(crate) fn judge(command: &str, error: &ServerError) -> StoreError {
     judge_code(command, error.code(), error.details().unwrap_or_default())
 }
 

@@ -11,10 +11,21 @@ use redis::{Cmd, Pipeline, Value};
 use serde::Serialize;
 
 use crate::config::StoreConfig;
-use crate::connection::Connection;
+use crate::connection::{Connection, judge};
 use crate::error::StoreError;
 use crate::keys::{self, NodeKeys, info};
 use crate::row::{items, text};
+
+/// What is told of a node.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'t> {
+    /// Its inventory.
+    Info(&'t Info),
+    /// Whether its publisher is connected.
+    Status(Status),
+    /// Something that happened.
+    Event(&'t Event),
+}
 
 /// Writes descriptions.
 #[derive(Debug, Clone)]
@@ -47,6 +58,57 @@ impl Describer {
         self.connection.command(&set).await.map(drop)
     }
 
+    /// How many fields have their meaning in Redis; none of one that was emptied.
+    ///
+    /// # Errors
+    /// Redis failed; may be called again.
+    pub async fn known_fields(&self) -> Result<u64, StoreError> {
+        let mut count = redis::cmd("HLEN");
+        count.arg(keys::FIELDS);
+        match self.connection.command(&count).await? {
+            Value::Int(known) => Ok(known.unsigned_abs()),
+            _ => Err(StoreError::reply("HLEN")),
+        }
+    }
+
+    /// Writes what is told of nodes, all at once, and gives of each why Redis refuses it, if it does. Of
+    /// one node there may be one inventory.
+    ///
+    /// # Errors
+    /// Redis failed. Called again, an event may stand there twice.
+    pub async fn write(
+        &self,
+        told: &[(&NodePath, Told<'_>)],
+        now_ms: u64,
+    ) -> Result<Vec<Option<StoreError>>, StoreError> {
+        let mut look = Pipeline::new();
+        for (node, told) in told {
+            if let Told::Info(_) = told {
+                look.cmd("HKEYS").arg(NodeKeys::new(node).info());
+            }
+        }
+        let known = self.replies(&look).await?;
+        let (mut known, mut pipeline) = (known.iter(), Pipeline::new());
+        let mut owners = Vec::new();
+        for (number, (node, told)) in told.iter().enumerate() {
+            match told {
+                Told::Info(inventory) => {
+                    add_info(&mut pipeline, node, inventory, known.next(), now_ms);
+                }
+                Told::Status(status) => add_status(&mut pipeline, node, *status, now_ms),
+                Told::Event(event) => add_event(&mut pipeline, node, event),
+            }
+            owners.resize(pipeline.len(), number);
+        }
+        let mut refused: Vec<_> = told.iter().map(|_| None).collect();
+        for (number, reply) in owners.into_iter().zip(self.replies(&pipeline).await?) {
+            if let Value::ServerError(error) = reply {
+                refused[number] = Some(judge("a description", &error));
+            }
+        }
+        Ok(refused)
+    }
+
     /// Writes a node's inventory. What the former one told and this one does not is removed. The
     /// units of fields stand in `hb:fields`, and are not repeated for each node.
     ///
@@ -58,29 +120,7 @@ impl Describer {
         inventory: &Info,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let key = NodeKeys::new(node).info();
-        let told = flatten(inventory);
-        let known = self
-            .connection
-            .command(redis::cmd("HKEYS").arg(&key))
-            .await?;
-        let mut set = redis::cmd("HSET");
-        set.arg(&key);
-        for (field, value) in &told {
-            set.arg(field).arg(value);
-        }
-        let gone: Vec<&str> = items(&known)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(text)
-            .filter(|field| is_inventory(field) && told.iter().all(|(name, _)| name != field))
-            .collect();
-        let mut pipeline = Pipeline::new();
-        pipeline.add_command(set).add_command(appear(node, now_ms));
-        if !gone.is_empty() {
-            pipeline.cmd("HDEL").arg(&key).arg(gone);
-        }
-        self.all(&pipeline).await
+        self.one(node, Told::Info(inventory), now_ms).await
     }
 
     /// Writes whether a node's publisher is connected.
@@ -93,14 +133,7 @@ impl Describer {
         status: Status,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let mut pipeline = Pipeline::new();
-        pipeline
-            .cmd("HSET")
-            .arg(NodeKeys::new(node).info())
-            .arg(info::STATUS)
-            .arg(status.as_str());
-        pipeline.add_command(appear(node, now_ms));
-        self.all(&pipeline).await
+        self.one(node, Told::Status(status), now_ms).await
     }
 
     /// Adds an event to its node's events and to those of all nodes.
@@ -108,55 +141,100 @@ impl Describer {
     /// # Errors
     /// Redis failed; called again, the event may stand there twice.
     pub async fn event(&self, node: &NodePath, event: &Event) -> Result<(), StoreError> {
-        let severity = match event.severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        // Scalars hold nothing that JSON can't say.
-        let details = serde_json::to_string(&event.details).unwrap_or_default();
-        let mut pipeline = Pipeline::new();
-        let own = NodeKeys::new(node).events();
-        for (key, kept, of) in [
-            (own.as_str(), keys::NODE_EVENTS_KEPT, None),
-            (keys::EVENTS, keys::EVENTS_KEPT, Some(node.to_string())),
-        ] {
-            pipeline
-                .cmd("XADD")
-                .arg(key)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(kept)
-                .arg("*");
-            if let Some(node) = of {
-                pipeline.arg("node").arg(node);
-            }
-            pipeline
-                .arg("ts")
-                .arg(event.ts)
-                .arg("kind")
-                .arg(&event.kind);
-            pipeline
-                .arg("severity")
-                .arg(severity)
-                .arg("message")
-                .arg(&event.message);
-            pipeline.arg("details").arg(&details);
-        }
-        self.all(&pipeline).await
+        self.one(node, Told::Event(event), 0).await
     }
 
-    async fn all(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
-        for reply in self.connection.pipeline(pipeline).await? {
+    async fn one(&self, node: &NodePath, told: Told<'_>, now_ms: u64) -> Result<(), StoreError> {
+        let refused = self.write(&[(node, told)], now_ms).await?;
+        refused.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// The replies to a pipeline; those among them that say that Redis can't serve now make it fail.
+    async fn replies(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let replies = self.connection.replies(pipeline).await?;
+        for reply in &replies {
             if let Value::ServerError(error) = reply {
-                let command = "a description".to_owned();
-                return Err(StoreError::Refused {
-                    command,
-                    reason: error.to_string(),
-                });
+                let error = judge("a description", error);
+                // What we may not do there concerns that key alone.
+                if error.may_retry() && !matches!(error, StoreError::Denied { .. }) {
+                    return Err(error);
+                }
             }
         }
-        Ok(())
+        Ok(replies)
+    }
+}
+
+/// Adds the commands that write a node's inventory, of which the fields in `known` stand there.
+fn add_info(
+    pipeline: &mut Pipeline,
+    node: &NodePath,
+    inventory: &Info,
+    known: Option<&Value>,
+    now_ms: u64,
+) {
+    let key = NodeKeys::new(node).info();
+    let told = flatten(inventory);
+    let mut set = redis::cmd("HSET");
+    set.arg(&key);
+    for (field, value) in &told {
+        set.arg(field).arg(value);
+    }
+    pipeline.add_command(set).add_command(appear(node, now_ms));
+    let known = known.and_then(items).unwrap_or_default();
+    let gone: Vec<&str> = known
+        .iter()
+        .filter_map(text)
+        .filter(|field| is_inventory(field) && told.iter().all(|(name, _)| name != field))
+        .collect();
+    if !gone.is_empty() {
+        pipeline.cmd("HDEL").arg(&key).arg(gone);
+    }
+}
+
+fn add_status(pipeline: &mut Pipeline, node: &NodePath, status: Status, now_ms: u64) {
+    pipeline
+        .cmd("HSET")
+        .arg(NodeKeys::new(node).info())
+        .arg(info::STATUS)
+        .arg(status.as_str());
+    pipeline.add_command(appear(node, now_ms));
+}
+
+fn add_event(pipeline: &mut Pipeline, node: &NodePath, event: &Event) {
+    let severity = match event.severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    // Scalars hold nothing that JSON can't say.
+    let details = serde_json::to_string(&event.details).unwrap_or_default();
+    let own = NodeKeys::new(node).events();
+    for (key, kept, of) in [
+        (own.as_str(), keys::NODE_EVENTS_KEPT, None),
+        (keys::EVENTS, keys::EVENTS_KEPT, Some(node.to_string())),
+    ] {
+        pipeline
+            .cmd("XADD")
+            .arg(key)
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(kept)
+            .arg("*");
+        if let Some(node) = of {
+            pipeline.arg("node").arg(node);
+        }
+        pipeline
+            .arg("ts")
+            .arg(event.ts)
+            .arg("kind")
+            .arg(&event.kind);
+        pipeline
+            .arg("severity")
+            .arg(severity)
+            .arg("message")
+            .arg(&event.message);
+        pipeline.arg("details").arg(&details);
     }
 }
 

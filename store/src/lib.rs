@@ -82,7 +82,7 @@ pub use chain::Step;
 pub use chart::{Chart, ChartQuery, Curve, Line};
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
-pub use describe::Describer;
+pub use describe::{Describer, Told};
 pub use error::StoreError;
 pub use events::{Log, Order, Record, Records};
 pub use extent::Extent;

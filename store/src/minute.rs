@@ -12,7 +12,7 @@ use hostbus_wire::{Series, Value};
 
 use crate::names::Names;
 use crate::rollup::{Bucket, Fields, ROWS};
-use crate::streams::Fields as KnownFields;
+use crate::streams::{Fields as KnownFields, TEND_EVERY_MS};
 use crate::tier::Tier;
 
 /// Of hosts with more cores than this the minutes are summed up from the rows in Redis.
@@ -33,6 +33,7 @@ pub(crate) struct Minute {
     bucket: Bucket,
     /// After how many rows of closed minutes their stream is tended next.
     rows_to_tend: u8,
+    tended_ms: u64,
 }
 
 impl Minute {
@@ -108,19 +109,18 @@ impl Minute {
     }
 
     /// Tells whether the row of the next closed minute also sets its stream's expiry and trims it. The
-    /// first of this process does, and every 60th.
-    pub(crate) fn is_to_tend(&self) -> bool {
-        self.rows_to_tend == 0
+    /// first of this process does, every 60th, and the first after a quarter of an hour.
+    pub(crate) fn is_to_tend(&self, now_ms: u64) -> bool {
+        self.rows_to_tend == 0 || now_ms.saturating_sub(self.tended_ms) >= TEND_EVERY_MS
     }
 
     /// Notes that the row of a closed minute is on its way.
-    pub(crate) fn told(&mut self) {
-        let tended = self.is_to_tend();
-        self.rows_to_tend = if tended {
-            TEND_EVERY
-        } else {
-            self.rows_to_tend
-        } - 1;
+    pub(crate) fn told(&mut self, now_ms: u64) {
+        if self.is_to_tend(now_ms) {
+            self.rows_to_tend = TEND_EVERY;
+            self.tended_ms = now_ms;
+        }
+        self.rows_to_tend -= 1;
     }
 
     /// Forgets all: a row was refused.
@@ -280,16 +280,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_tended_with_the_first_minute_and_every_60th() {
-        let mut minute = Minute::default();
-        let tended: Vec<usize> = (0..130)
-            .filter(|_| {
-                let tends = minute.is_to_tend();
-                minute.told();
-                tends
-            })
-            .collect();
-        assert_eq!(tended, [0, 60, 120]);
+    fn a_stream_is_tended_with_the_first_minute_and_again_by_rows_or_by_time() {
+        let check = |every_ms: u64, expected: &[u64]| {
+            let mut minute = Minute::default();
+            let tended: Vec<u64> = (0..130)
+                .filter(|row| {
+                    let now_ms = START + row * every_ms;
+                    let tends = minute.is_to_tend(now_ms);
+                    minute.told(now_ms);
+                    tends
+                })
+                .collect();
+            assert_eq!(tended, expected, "a row each {every_ms} ms");
+        };
+        check(1_000, &[0, 60, 120]);
+        check(20_000, &[0, 45, 90]);
+        check(3_600_000, &(0..130).collect::<Vec<_>>());
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl Names {
     /// Finds or makes a place for each field of `series`. Those without a row since `cutoff_ms` go where
     /// room is wanted.
     pub(crate) fn learn(&mut self, series: &Series<'_>, now_ms: u64, cutoff_ms: u64) -> Learnt {
+        // Not looked for at all: each of so many names would be compared with all that are known.
+        if series.width() > MOST_NAMES {
+            return Learnt::TooMany;
+        }
         if self.place(series, now_ms) {
             return Learnt::All;
         }
@@ -155,13 +159,24 @@ mod tests {
         };
         check(0..most + 1, (0, 0), Learnt::TooMany);
         check(0..most, (0, 0), Learnt::All);
-        check(1..most + 1, (1_000, 0), Learnt::TooMany);
+        check(1..most + 1, (0, 0), Learnt::TooMany);
         check(1..most, (50_000, 0), Learnt::All);
         // Looked for a moment ago, and then the first one is too old.
         check(1..most + 1, (59_000, 1_000), Learnt::TooMany);
         check(1..most + 1, (60_000, 1_000), Learnt::Anew);
         check(1..most + 1, (60_000, 1_000), Learnt::All);
         check(0..most, (200_000, 1_000), Learnt::TooMany);
+    }
+
+    #[test]
+    fn a_row_of_more_instances_than_may_be_is_not_looked_at() {
+        let mut names = Names::default();
+        let (all, other) = (numbered(0..MOST_NAMES), numbered(1..MOST_NAMES + 1));
+        assert_eq!(learn(&mut names, &all, (0, 0)), Learnt::All);
+        let wide = numbered(0..MOST_NAMES + 1);
+        assert_eq!(learn(&mut names, &wide, (1_000, 0)), Learnt::TooMany);
+        // Room was not looked for, and is now.
+        assert_eq!(learn(&mut names, &other, (2_000, 1_000)), Learnt::Anew);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::resp::write_argument;
 /// Every how many rows a stream is trimmed. Trimming with each row costs Redis twice the time.
 const TRIM_EVERY: u8 = 60;
 
+/// A stream is tended after so long, however few rows it has.
+pub(crate) const TEND_EVERY_MS: u64 = 15 * 60_000;
+
 /// How often room for a new series is looked for. In between it is refused without a look at all.
 const LOOK_EVERY_MS: u64 = 60_000;
 
@@ -48,6 +51,7 @@ struct Stream {
     /// This process sent a row there.
     has_rows: bool,
     rows_to_trim: u8,
+    tended_ms: u64,
     /// When the last row went there.
     used_ms: u64,
 }
@@ -68,8 +72,8 @@ pub(crate) struct Slot<'n> {
     /// The minute that the row belongs to.
     pub(crate) minute: &'n mut Minute,
     /// This row also sets the stream's expiry, and puts its name among the node's series. The first
-    /// row of this process does, and about every 60th, so that all of it heals when the stream or
-    /// the set is removed by somebody.
+    /// row of this process does, about every 60th, and the first after a quarter of an hour, so that all
+    /// of it heals when the stream or the set is removed by somebody.
     pub(crate) tend: bool,
     /// This row also trims the stream. About every 60th does, never the first of a stream.
     pub(crate) trim: bool,
@@ -183,6 +187,11 @@ impl NodeStreams {
                 stream.rows_to_trim = TRIM_EVERY;
             }
         }
+        let long_ago = now_ms.saturating_sub(stream.tended_ms) >= TEND_EVERY_MS;
+        let tend = first || due || (stream.has_rows && long_ago);
+        if tend {
+            stream.tended_ms = now_ms;
+        }
         Some(Slot {
             name: &stream.name,
             raw: &stream.raw,
@@ -190,7 +199,7 @@ impl NodeStreams {
             names: stream.names.as_deref(),
             points,
             minute: &mut stream.minute,
-            tend: first || due,
+            tend,
             trim: due,
         })
     }
@@ -236,6 +245,7 @@ impl NodeStreams {
             minute: Minute::default(),
             has_rows: false,
             rows_to_trim: TRIM_EVERY - stagger,
+            tended_ms: now_ms,
             used_ms: now_ms,
         });
         self.places.insert(name.into(), place);
@@ -308,6 +318,24 @@ mod tests {
             .filter(|_| next(&mut node, "second", (10, 0, 0), |slot| slot.tend).unwrap())
             .collect();
         assert_eq!(tended, [0, 59, 119, 179]);
+    }
+
+    #[test]
+    fn a_stream_of_few_rows_is_tended_by_time() {
+        let mut node = node();
+        let minutes = [0, 14, 15, 16, 29, 30, 90, 100];
+        let tended = minutes.map(|minute| {
+            let now_ms = minute * 60_000;
+            next(&mut node, "a", (10, now_ms, 0), |slot| {
+                (slot.tend, slot.trim)
+            })
+            .unwrap()
+        });
+        let tended = tended.map(|(tend, trim)| {
+            assert!(!trim);
+            tend
+        });
+        assert_eq!(tended, [true, false, true, false, false, true, true, false]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::{T, WriteWhole, entries, fixture, mark, node};
-use hostbus_store::Describer;
+use hostbus_store::{Describer, StoreError, Told};
 use hostbus_wire::event::{Event, Severity};
 use hostbus_wire::info::Info;
 use hostbus_wire::status::Status;
@@ -120,11 +120,9 @@ async fn an_event_stands_with_its_node_and_with_all() {
 #[tokio::test]
 async fn every_field_has_its_unit_and_meaning() {
     let fixture = fixture().await;
-    Describer::open(&fixture.config)
-        .unwrap()
-        .fields()
-        .await
-        .unwrap();
+    let describer = Describer::open(&fixture.config).unwrap();
+    assert_eq!(describer.known_fields().await.unwrap(), 0);
+    describer.fields().await.unwrap();
     let fields = fixture.reader().fields().await.unwrap();
     assert_eq!(fields["cpu.usage_percent"].0, "%");
     assert_eq!(
@@ -132,4 +130,43 @@ async fn every_field_has_its_unit_and_meaning() {
         ("B/s".to_owned(), "read from the device".to_owned())
     );
     assert_eq!(fields.len(), hostbus_wire::sample::all_fields().len());
+    let known = describer.known_fields().await.unwrap();
+    assert_eq!(known, fields.len() as u64);
+}
+
+#[tokio::test]
+async fn what_is_denied_of_one_description_costs_the_others_nothing() {
+    let fixture = fixture().await;
+    redis::cmd("ACL")
+        .arg("SETUSER")
+        .arg("default")
+        .arg(&["resetkeys", "~hb:{*", "~hb:nodes"])
+        .exec(&mut fixture.redis())
+        .unwrap();
+    let event = Event {
+        ts: T,
+        kind: "tested".to_owned(),
+        severity: Severity::Info,
+        message: "m".to_owned(),
+        details: [].into(),
+    };
+    let inventory = Info {
+        machine: Some("box".to_owned()),
+        ..Info::default()
+    };
+    let (a, b) = (node("a"), node("b"));
+    let told = [
+        (&*a, Told::Status(Status::Online)),
+        (&*a, Told::Event(&event)),
+        (&*b, Told::Info(&inventory)),
+    ];
+    let describer = Describer::open(&fixture.config).unwrap();
+    let refused = describer.write(&told, T).await.unwrap();
+    assert!(
+        matches!(refused[..], [None, Some(StoreError::Denied { .. }), None]),
+        "{refused:?}"
+    );
+    let reader = fixture.reader();
+    assert_eq!(reader.info(&a).await.unwrap()["status"], "online");
+    assert_eq!(reader.info(&b).await.unwrap()["machine"], "box");
 }

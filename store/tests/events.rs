@@ -133,8 +133,10 @@ async fn a_transition_that_is_heard_again_is_logged_once() {
     // What its author gave no time is heard again at a later one.
     assert!(!log.append(&entry("firing", 9, ""), true).await.unwrap());
     assert!(log.append(&entry("resolved", 6, ""), true).await.unwrap());
+    // Between the two it was something else, which nobody heard.
+    assert!(log.append(&entry("resolved", 7, ""), false).await.unwrap());
     let reader = fixture.reader();
     let all = paged(&reader, Log::Alerts, Order::Oldest, (0, u64::MAX)).await;
-    let expected = "firing told-firing told-firing acknowledged resolved firing resolved";
+    let expected = "firing told-firing told-firing acknowledged resolved firing resolved resolved";
     assert_eq!(all.join(" "), expected);
 }

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
+use crate::guard::MAX_NUMBERS;
+
 /// Why no value could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake(String);
@@ -38,6 +40,8 @@ fn unreadable() -> Mistake {
 /// Reads one value after the other.
 pub(crate) struct Reader<'b> {
     rest: &'b [u8],
+    /// How many more items may stand in lists. One takes far more memory than bytes of its payload.
+    items_left: u64,
 }
 
 /// What an item begins with, of RFC 8949 section 3.
@@ -56,7 +60,23 @@ enum Head<'b> {
 impl<'b> Reader<'b> {
     /// A reader of `bytes`.
     pub(crate) fn new(bytes: &'b [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            items_left: MAX_NUMBERS as u64,
+        }
+    }
+
+    /// Begins a list of so many items.
+    fn list(&mut self, items: u64) -> Result<Items<'_, 'b>, Mistake> {
+        let Some(left) = self.items_left.checked_sub(items) else {
+            let all = format!("more than {MAX_NUMBERS} items in the lists of a sample");
+            return Err(Mistake(all));
+        };
+        self.items_left = left;
+        Ok(Items {
+            reader: self,
+            left: items,
+        })
     }
 
     fn head(&mut self) -> Result<Head<'b>, Mistake> {
@@ -167,7 +187,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             },
             Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
             Head::Text(bytes) => visitor.visit_borrowed_str(text(bytes)?),
-            Head::Array(left) => visitor.visit_seq(Items { reader: self, left }),
+            Head::Array(items) => visitor.visit_seq(self.list(items)?),
             Head::Map(left) => visitor.visit_map(Items { reader: self, left }),
             Head::Bool(value) => visitor.visit_bool(value),
             Head::Null => visitor.visit_unit(),

@@ -141,6 +141,39 @@ fn a_sample_carries_at_most_4096_points() {
 }
 
 #[test]
+fn an_instance_without_a_value_counts_as_a_point() {
+    let check = |sensors: usize, gpus: usize, refused: Option<&str>| {
+        let named = |number: usize| name(&number.to_string());
+        let mut sample = Sample {
+            sensors: (0..sensors)
+                .map(|number| Sensor::new(named(number)))
+                .collect(),
+            gpus: (0..gpus)
+                .map(|number| Gpu::new(named(number), None))
+                .collect(),
+            ..Sample::default()
+        };
+        if let Some(known) = sample.gpus.first_mut() {
+            known.usage_percent = Some(1.0);
+        }
+        let read = Sample::decode(&encode(&sample).unwrap());
+        let told = read.err().map(|error| error.to_string());
+        match (&told, refused) {
+            (None, None) => {}
+            (Some(told), Some(refused)) => assert!(told.contains(refused), "{told}"),
+            _ => panic!("{sensors} {gpus}: {told:?}"),
+        }
+    };
+    check(MAX_POINTS, 0, None);
+    check(MAX_POINTS - 9, 9, None);
+    check(MAX_POINTS + 1, 0, Some("4097 points"));
+    check(MAX_POINTS - 9, 10, Some("4097 points"));
+    // Not even read.
+    check(20_000, 0, Some("items in the lists"));
+    check(3_000, 3_000, Some("items in the lists"));
+}
+
+#[test]
 fn an_instance_stands_once_in_its_section() {
     let disk = Disk::new(name("vda"));
     let bytes = encode(&Sample {

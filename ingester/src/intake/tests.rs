@@ -1,12 +1,14 @@
-//! A thousand publishers that catch up after an outage, against the real intake and a slow writer.
+//! The real intake: a thousand publishers that catch up after an outage from a slow writer, and one node
+//! that talks without end.
 
 use std::time::Duration;
 
+use hostbus_store::Retention;
 use hostbus_wire::encode;
 use hostbus_wire::topic::NodeTopic;
 
 use super::*;
-use crate::queue;
+use crate::{describer, queue};
 
 const NODES: usize = 1_000;
 const BACKLOG: u64 = 40;
@@ -58,12 +60,13 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
     let root = TopicRoot::default();
     let (queue, mut ends) = queue::queue(QUEUE_BYTES, 1);
     let works = &mut ends[0];
-    let (descriptions, _descriptions) = mpsc::channel(1);
+    let (descriptions, _descriptions) = describer::descriptions(1);
     let (events, _events) = mpsc::channel(1);
     let counters = Arc::new(Counters::default());
     let mut intake = Intake::new(
         &config,
         &root,
+        Retention::default().raw,
         queue,
         descriptions,
         events,
@@ -140,4 +143,114 @@ fn a_thousand_nodes_catch_up_a_few_at_a_time() {
         taken * 10 >= sent * 8,
         "{sent} were sent for {taken} that were taken, {refused} refused"
     );
+}
+
+#[test]
+fn a_flood_of_events_leaves_the_room_of_samples_alone() {
+    const ROOM: usize = 1024 * 1024;
+    let root = TopicRoot::default();
+    let (queue, mut ends) = queue::queue(ROOM, 1);
+    let (descriptions, _nobody_writes_them) = describer::descriptions(ROOM);
+    let (events, _events) = mpsc::channel(1);
+    let counters = Arc::new(Counters::default());
+    let told = Arc::clone(&counters);
+    let (config, raw) = (Config::default(), Retention::default().raw);
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let message = |topic: NodeTopic, payload: Vec<u8>| {
+        BusEvent::Message(Message {
+            topic: topic.text(&root, &path),
+            payload: payload.into(),
+            retained: false,
+        })
+    };
+    let flood = clock_ahead(0, 0);
+    for _ in 0..5_000 {
+        intake.event(message(NodeTopic::Events, encode(&flood).unwrap()));
+    }
+    let sample = Sample::default();
+    intake.event(message(NodeTopic::Metrics, encode(&sample).unwrap()));
+    assert!(matches!(ends[0].try_recv(), Ok(Work::Write(..))));
+    let counted = told.all();
+    assert_eq!(counted["refused_queue_full"], 0);
+    assert!(counted["descriptions_dropped"] > 0);
+}
+
+#[test]
+fn samples_older_than_rows_are_kept_are_told_and_counted() {
+    let root = TopicRoot::default();
+    let (queue, _ends) = queue::queue(1024 * 1024, 1);
+    let (descriptions, _descriptions) = describer::descriptions(1);
+    let (events, mut told) = mpsc::channel(9);
+    let counters = Arc::new(Counters::default());
+    let counted = Arc::clone(&counters);
+    let config = Config::default();
+    let raw = Kept {
+        seconds: 24 * 3_600,
+        stream_seconds: None,
+    };
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let now_ms = clock::unix_ms();
+    let hour_ms = 3_600_000;
+    let mut check = |ts: Option<u64>, retained: bool, count: u64| {
+        let sample = Sample {
+            ts,
+            ..Sample::default()
+        };
+        intake.event(BusEvent::Message(Message {
+            topic: NodeTopic::Metrics.text(&root, &path),
+            payload: encode(&sample).unwrap().into(),
+            retained,
+        }));
+        assert_eq!(counted.all()["too_old"], count, "{ts:?} {retained}");
+    };
+    check(None, false, 0);
+    check(Some(now_ms - 23 * hour_ms), false, 0);
+    check(Some(now_ms - 25 * hour_ms), true, 0);
+    check(Some(now_ms - 25 * hour_ms), false, 1);
+    // In seconds.
+    check(Some(now_ms / 1000), false, 2);
+    let (node, event) = told.try_recv().unwrap();
+    assert_eq!((&*node, event.kind.as_str()), (&path, "samples-too-old"));
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn a_retained_alert_is_the_same_again_only_where_its_author_gave_no_time() {
+    let root = TopicRoot::default();
+    let (queue, _ends) = queue::queue(1024 * 1024, 1);
+    let (descriptions, mut described) = describer::descriptions(1024 * 1024);
+    let (events, _events) = mpsc::channel(1);
+    let counters = Arc::new(Counters::default());
+    let (config, raw) = (Config::default(), Retention::default().raw);
+    let mut intake = Intake::new(&config, &root, raw, queue, descriptions, events, counters);
+    let path: NodePath = "home.a".parse().unwrap();
+    let mut check = |payload: &str, retained: bool, expected: bool| {
+        let topic = NodeTopic::Alert {
+            rule: "disk-full".into(),
+            instance: None,
+        };
+        intake.event(BusEvent::Message(Message {
+            topic: topic.text(&root, &path),
+            payload: payload.as_bytes().to_vec().into(),
+            retained,
+        }));
+        match described.try_recv().unwrap().what {
+            What::Transition(_, undated) => assert_eq!(undated, expected, "{payload} {retained}"),
+            what => panic!("{what:?}"),
+        }
+    };
+    check(
+        "{\"state\": \"firing\", \"since\": 1763630000123}",
+        true,
+        false,
+    );
+    check(
+        "{\"state\": \"firing\", \"since\": 1763640000123}",
+        true,
+        false,
+    );
+    check("{\"state\": \"firing\"}", true, true);
+    check("{\"state\": \"firing\"}", false, false);
 }

@@ -140,7 +140,7 @@ impl Appender {
             if let Some((start_ms, row)) = row.filter(|(_, row)| !row.is_empty()) {
                 let mut stream = Vec::new();
                 write_argument(&mut stream, keys.rows(Tier::Minute, slot.name).as_bytes());
-                let tend = slot.minute.is_to_tend();
+                let tend = slot.minute.is_to_tend(now_ms);
                 commands.begin(if tend { 6 } else { 3 } + 2 * row.len());
                 commands.ready(b"$4\r\nXADD\r\n");
                 commands.ready(&stream);
@@ -158,7 +158,7 @@ impl Appender {
                     expire(commands, &stream, kept);
                     owners.push(Owner::Care);
                 }
-                slot.minute.told();
+                slot.minute.told(now_ms);
             }
             slot.minute.take(&series, slot.names, entry.at_ms, batch);
         });

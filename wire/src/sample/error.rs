@@ -17,8 +17,8 @@ pub enum SampleError {
     /// `boot`, `seq` and `first` don't stand together.
     #[error("`boot`, `seq` and `first` must all be there with 1 <= first <= seq, or none of them")]
     Place,
-    /// It carries more than [`MAX_POINTS`] numbers.
-    #[error("{points} points are more than {MAX_POINTS}")]
+    /// It carries more than [`MAX_POINTS`] numbers and instances that have none.
+    #[error("{points} points are more than {MAX_POINTS}; an instance without any counts as one")]
     Points {
         /// How many it carries.
         points: usize,

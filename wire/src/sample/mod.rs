@@ -171,7 +171,7 @@ impl Sample {
             return Err(SampleError::Version { v: self.v });
         }
         place(self.boot, self.seq, self.first)?;
-        let points = self.points();
+        let points = self.weight();
         if points > MAX_POINTS {
             return Err(SampleError::Points { points });
         }
@@ -291,6 +291,21 @@ impl Sample {
         let mut points = 0;
         self.for_each_series(|series| points += series.points());
         points
+    }
+
+    /// What counts against [`MAX_POINTS`]: its numbers, and each instance that has none.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let mut weight = 0;
+        self.for_each_series(|series| {
+            weight += if series.has_instances() {
+                series.width()
+            } else {
+                let least = usize::from(series.instance().is_some());
+                series.points().max(least)
+            };
+        });
+        weight
     }
 
     /// Visits each series that this sample has a row for.

@@ -47,7 +47,7 @@ pub(super) fn walk(bytes: &[u8], rows: &mut Rows) -> Option<()> {
 struct Walk<'b, 'r> {
     scan: Scan<'b>,
     rows: &'r mut Rows,
-    /// How many values the sections have.
+    /// How many values the sections have, and instances without any.
     points: usize,
 }
 
@@ -90,7 +90,7 @@ impl<'b> Walk<'b, '_> {
                 Number::Negative(_) | Number::Float(_) => return None,
             }
         }
-        if version.is_some_and(|version| version > VERSION.into()) || self.points > MAX_POINTS {
+        if version.is_some_and(|version| version > VERSION.into()) {
             return None;
         }
         self.rows.head = head.checked()?;
@@ -121,6 +121,7 @@ impl<'b> Walk<'b, '_> {
     fn row(&mut self, section: u8, shape: &'static Shape, depth: usize) -> Option<()> {
         let entries = self.map()?;
         let (name, values) = (self.rows.names.len(), self.rows.values.len());
+        let least = self.points + usize::from(shape.labels > 0);
         self.rows.values.resize(values + shape.fields.len(), None);
         let mut keys = Keys::new(shape.keys);
         for _ in 0..entries {
@@ -144,6 +145,11 @@ impl<'b> Walk<'b, '_> {
             } else {
                 self.list()?;
             }
+        }
+        // An instance without any counts as one.
+        self.points = self.points.max(least);
+        if self.points > MAX_POINTS {
+            return None;
         }
         let name_bytes = self.rows.names.len() - name;
         // A name has at least a letter.

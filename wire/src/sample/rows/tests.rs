@@ -175,6 +175,15 @@ fn a_limit_is_met_one_past_its_bound() {
             ..Sample::default()
         };
         assert_eq!(accepted(&encode(&sample).unwrap()), taken, "{points}");
+        // An instance without a value counts as one.
+        let named = |number: usize| number.to_string().parse().unwrap();
+        let fans = (0..points - 1).map(|number| Fan::new(named(number)));
+        let sample = Sample {
+            fans: fans.collect(),
+            custom: vec![Custom::new(named(0))],
+            ..Sample::default()
+        };
+        assert_eq!(accepted(&encode(&sample).unwrap()), taken, "{points} names");
     }
     for (length, taken) in [(1, true), (128, true), (0, false), (129, false)] {
         let mut bytes = b"\xa1\x64fans\x81\xa1\x64name".to_vec();
@@ -196,12 +205,12 @@ fn a_limit_is_met_one_past_its_bound() {
 fn a_large_sample_leaves_little_memory_behind() {
     let mut sample = Sample::default();
     let name = |number: usize| format!("{number}").parse().unwrap();
-    sample.gpus = (0..9_000)
+    sample.gpus = (0..MAX_POINTS)
         .map(|number| Gpu::new(name(number), None))
         .collect();
     let mut rows = Rows::default();
     rows.read(&encode(&sample).unwrap()).unwrap();
-    assert!(rows.values.capacity() > 9 * KEPT);
+    assert!(rows.values.capacity() > 6 * KEPT);
     rows.read(&encode(&Sample::default()).unwrap()).unwrap();
     assert!(rows.values.capacity() <= KEPT);
 }
