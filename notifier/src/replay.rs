@@ -1,8 +1,9 @@
 //! What rules would have raised in the past: samples of one node in the order of time, judged by the evaluator
 //! as if each had come when it was taken. Pure.
 //!
-//! The clock of the past is the samples' own. Whether a node was there, and how wrong its clock was, stands in
-//! no sample: rules of that are not judged.
+//! The clock of the past is the samples' own. How wrong it was stands in no sample: rules of that are not judged.
+//! Whether a node was there is told by silence alone: good-byes and last wills are no samples, so a host that
+//! was shut down is one that was down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,10 +74,10 @@ enum Open {
     Firing(Episode),
 }
 
-/// Whether a rule can be replayed: it watches what stands in samples.
+/// Whether a rule can be replayed: it watches what stands in samples, or that they come.
 #[must_use]
 pub fn can_replay(rule: &Rule) -> bool {
-    matches!(rule.watch, Watch::Field(_) | Watch::Ratio { .. })
+    !matches!(rule.watch, Watch::ClockOffset)
 }
 
 impl Replay {
@@ -348,9 +349,58 @@ mod tests {
         assert_eq!(fired(&["db".to_owned()]), 1);
     }
 
+    const DOWN: &str = "[[rule]]\nname = \"down\"\nmetric = \"node.down\"\nseverity = \"critical\"";
+
     #[test]
-    fn silence_of_the_node_is_no_past_of_a_rule() {
-        let text = "[[rule]]\nname = \"down\"\nmetric = \"node.down\"";
+    fn a_hole_of_more_than_three_intervals_is_a_node_that_is_down() {
+        let node: NodePath = "home.web1".parse().unwrap();
+        let check = |hole_steps: u64, expected: &[(u64, Option<u64>)]| {
+            let mut replay = Replay::new(&node, rules(DOWN), &[]);
+            let times = (0..6).chain(6 + hole_steps..12 + hole_steps);
+            for step in times {
+                let at_ms = START_MS + step * STEP_MS;
+                let sample = Sample {
+                    ts: Some(at_ms),
+                    interval_ms: Some(10_000),
+                    ..load(1.0)
+                };
+                replay.sample(&sample, at_ms);
+            }
+            let outcome = replay.finish(START_MS + (12 + hole_steps) * STEP_MS);
+            let episodes = outcome.episodes.iter();
+            let seconds = |ms: u64| (ms - START_MS) / 1000;
+            let spans: Vec<(u64, Option<u64>)> = episodes
+                .map(|one| (seconds(one.fired_ms), one.ended_ms.map(seconds)))
+                .collect();
+            assert_eq!(spans, expected, "a hole of {hole_steps} samples");
+        };
+        check(0, &[]);
+        check(1, &[]);
+        check(30, &[(80, Some(360))]);
+    }
+
+    #[test]
+    fn what_lasts_until_the_end_is_down_still() {
+        let node: NodePath = "home.web1".parse().unwrap();
+        let mut replay = Replay::new(&node, rules(DOWN), &[]);
+        for step in 0..6 {
+            let at_ms = START_MS + step * STEP_MS;
+            let sample = Sample {
+                ts: Some(at_ms),
+                interval_ms: Some(10_000),
+                ..load(1.0)
+            };
+            replay.sample(&sample, at_ms);
+        }
+        let outcome = replay.finish(START_MS + 600_000);
+        assert_eq!(outcome.episodes.len(), 1, "{outcome:?}");
+        assert_eq!(outcome.episodes[0].ended_ms, None);
+    }
+
+    #[test]
+    fn the_clock_of_a_node_is_no_past_of_a_rule() {
+        let text = "[[rule]]\nname = \"clock\"\nmetric = \"node.clock_offset_seconds\"\n\
+                    warning = { above = 60 }";
         assert!(!can_replay(&rules(text)[0]));
         assert_eq!(replay(text, &[], vec![load(1.0)]).episodes, []);
     }

@@ -265,6 +265,39 @@ fn of_two_notifiers_one_takes_over_and_nothing_is_missing_or_doubled() {
 }
 
 #[test]
+fn a_window_goes_on_after_a_restart() {
+    const LOAD: &str = "\
+        [[rule]]\nname = \"load\"\nmetric = \"cpu.usage_percent\"\naggregate = \"min\"\nwindow = \"40s\"\n\
+        warning = { above = 80 }\n";
+    let pipeline = Pipeline::start();
+    let sink = Sink::start();
+    let mut notifier = pipeline
+        .notifier("main", LOAD, &settings(&sink, ""))
+        .started();
+    until_active(&pipeline, "main");
+    let mut host = Host::start(&pipeline.bus("home.web1"), "home.web1", 500);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(25) {
+        host.sample(90.0, 0.0);
+        sleep(Duration::from_millis(500));
+    }
+    let stopped = notifier.interrupt(Duration::from_secs(10));
+    assert!(stopped.success(), "{stopped:?}");
+    assert!(pipeline.folder.join("spool/windows-main.kept").exists());
+    notifier.start();
+    let started = Instant::now();
+    poll::until("what is told", || {
+        host.sample(90.0, 0.0);
+        let told = told(&sink.taken());
+        ensure!(told == ["web1/load firing warning"], "{told:?}");
+        Ok(())
+    });
+    // Anew it would have taken 40 s.
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(35), "{took:?}");
+}
+
+#[test]
 fn a_storm_is_a_few_notices_in_which_all_are_named() {
     const NODES: usize = 1_000;
     let pipeline = Pipeline::start();

@@ -15,6 +15,9 @@ use hostbus_wire::sample::CORES;
 use hostbus_wire::{NodePath, Sample};
 use serde_json::{Map, Value, json};
 
+/// Series of which each sample has a row. A node without any of them is heard by all that it has.
+const HEARTBEATS: [&str; 2] = ["cpu", "memory"];
+
 /// Series whose fields are instances, with the one field that each of these has in a sample.
 const TOGETHER: [(&str, &str); 3] = [
     ("sensors", "celsius"),
@@ -55,7 +58,7 @@ struct Name {
 }
 
 impl Past {
-    /// The series that the rules watch.
+    /// The series that the rules watch, and those that tell when the node was heard.
     pub(super) async fn open(reader: &Reader, wanted: &Wanted<'_>) -> Result<Self, StoreError> {
         let sources: Vec<Source> = wanted
             .rules
@@ -66,18 +69,26 @@ impl Past {
                 Watch::Down | Watch::ClockOffset => Vec::new(),
             })
             .collect();
+        let mut rules = wanted.rules.iter();
+        let waits = rules.any(|rule| matches!(rule.watch, Watch::Down));
+        let all = reader.series(wanted.node).await?;
+        let has_heartbeat = all
+            .iter()
+            .any(|series| HEARTBEATS.contains(&series.as_str()));
         let mut tracks = Vec::new();
-        for series in reader.series(wanted.node).await? {
+        for series in all {
             let name = Name::of(&series);
+            let heard = waits && (!has_heartbeat || HEARTBEATS.contains(&series.as_str()));
             let own = sources
                 .iter()
                 .filter(|source| plural(source.section) == plural(&name.section));
             let fields: BTreeSet<&str> = own.map(|source| source.field.name).collect();
-            if fields.is_empty() {
+            if fields.is_empty() && !heard {
                 continue;
             }
             let fields: Vec<&str> = fields.into_iter().collect();
-            let fields = (!name.has_instances()).then_some(fields.as_slice());
+            let some = !fields.is_empty() && !name.has_instances();
+            let fields = some.then_some(fields.as_slice());
             let (from_ms, until_ms) = (wanted.from_ms, wanted.until_ms);
             tracks.push(Track {
                 scan: reader.scan_tier(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use hostbus_daemon::{clock, exit};
 use hostbus_notifier::replay::{Episode, Outcome, Replay, can_replay};
-use hostbus_notifier::rule::{Rule, duration};
+use hostbus_notifier::rule::{Rule, Watch, duration};
 use hostbus_store::{Reader, StoreConfig, Tier};
 use hostbus_wire::NodePath;
 use jiff::tz::TimeZone;
@@ -188,6 +188,12 @@ impl Trial {
                 self.node
             );
         }
+        for name in self.by_holes() {
+            let _ = writeln!(
+                text,
+                "{name} was tested by holes between rows alone: a host that was shut down looks as one that was down"
+            );
+        }
         for rule in &self.untested {
             let (name, metric) = (&rule.name, rule.watch.name());
             let _ = writeln!(
@@ -196,6 +202,13 @@ impl Trial {
             );
         }
         text
+    }
+
+    /// The rules that wait for rows that do not come.
+    fn by_holes(&self) -> Vec<String> {
+        let rules = self.tested.iter();
+        let down = rules.filter(|rule| matches!(rule.watch, Watch::Down));
+        down.map(|rule| rule.name.to_string()).collect()
     }
 
     fn object(&self) -> Value {
@@ -228,6 +241,7 @@ impl Trial {
             "tier": self.tier.name(),
             "rows": self.outcome.samples,
             "tested": names(&self.tested),
+            "by_holes": self.by_holes(),
             "untested": names(&self.untested),
             "alerts": alerts,
             "alerts_left_out": self.outcome.more,
