@@ -78,17 +78,17 @@ impl Announcer {
     pub async fn run(mut self, farewell: CancellationToken) {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<(tokio::time::Instant, bool)> = None;
+        let mut told: Option<(tokio::time::Instant, Option<&str>)> = None;
         loop {
             tokio::select! {
                 () = farewell.cancelled() => break,
                 now = look.tick() => {
-                    let away = self.counters.redis_away();
-                    let due = told.is_none_or(|(at, was)| was != away || now - at >= HEALTH_EVERY);
+                    let trouble = self.counters.trouble();
+                    let due = told.is_none_or(|(at, was)| was != trouble || now - at >= HEALTH_EVERY);
                     if !self.sender.is_connected() {
                         told = None;
-                    } else if due && self.tell_health(away).await {
-                        told = Some((now, away));
+                    } else if due && self.tell_health(trouble).await {
+                        told = Some((now, trouble));
                     }
                 }
                 Some((node, event)) = self.events.recv() => self.tell_event(&node, &event).await,
@@ -99,16 +99,15 @@ impl Announcer {
         self.publish_health(stopped).await;
     }
 
-    async fn tell_health(&self, redis_away: bool) -> bool {
-        let (state, reason) = if redis_away {
-            (HealthState::Degraded, Some("redis is away"))
-        } else {
-            (HealthState::Ok, None)
+    async fn tell_health(&self, trouble: Option<&str>) -> bool {
+        let state = match trouble {
+            Some(_) => HealthState::Degraded,
+            None => HealthState::Ok,
         };
         self.publish_health(health(
             clock::unix_ms(),
             state,
-            reason,
+            trouble,
             Some(&self.counters),
         ))
         .await

@@ -10,7 +10,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The site under which the ingester tells its health. It takes the samples of all sites.
+    /// The site under which the ingester tells its health. It takes the samples of all sites, and no other
+    /// may take them into the same Redis.
     pub site: SiteId,
     /// Its name among ingesters: the health stands at `_system/ingester/<instance>`.
     pub instance: String,

@@ -1,7 +1,7 @@
 //! What the ingester counts since its start, and whether Redis serves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -10,6 +10,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[$doc])* pub $name: AtomicU64,)*
             writers_away: AtomicUsize,
+            shared: AtomicBool,
         }
 
         impl Counters {
@@ -98,6 +99,23 @@ impl Counters {
         self.writers_away.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
+    /// Notes whether another ingester writes to the same Redis.
+    pub fn set_shared(&self, shared: bool) {
+        self.shared.store(shared, Ordering::Relaxed);
+    }
+
+    /// What is wrong with Redis now, in a few words; `None` when nothing is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.redis_away() {
+            Some("redis is away")
+        } else if self.shared.load(Ordering::Relaxed) {
+            Some("another ingester writes to this redis")
+        } else {
+            None
+        }
+    }
+
     /// Tells whether Redis is away for any of the writers.
     #[must_use]
     pub fn redis_away(&self) -> bool {
@@ -108,4 +126,26 @@ impl Counters {
 /// Adds to a counter.
 pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trouble_with_redis_is_told_until_it_is_over() {
+        let counters = Counters::default();
+        assert_eq!(counters.trouble(), None);
+        counters.set_shared(true);
+        assert!(
+            counters
+                .trouble()
+                .is_some_and(|told| told.contains("another ingester"))
+        );
+        counters.writer_away();
+        assert_eq!(counters.trouble(), Some("redis is away"));
+        counters.writer_back();
+        counters.set_shared(false);
+        assert_eq!(counters.trouble(), None);
+    }
 }

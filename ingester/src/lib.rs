@@ -146,8 +146,12 @@ pub async fn start(
         ),
         describer: DescriberTask::new(describer, log, descriptions_in, Arc::clone(&counters)),
         keeper: KeeperTask::new(keeper, Arc::clone(&counters)),
+        lookout: Lookout::new(
+            hostbus_store::Connection::open(&store)?,
+            &config.site,
+            Arc::clone(&counters),
+        ),
         announcer: Announcer::new(sender, bus.root.clone(), health, events_in, counters),
-        lookout: Lookout::new(hostbus_store::Connection::open(&store)?),
     };
     info!(
         url = bus.url,

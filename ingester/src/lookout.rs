@@ -1,12 +1,16 @@
 //! A look at Redis now and then, and a word in the log about what could cost history: a policy that
-//! evicts, no append-only file, memory that is nearly full.
+//! evicts, no append-only file, memory that is nearly full, another ingester that writes there too.
 
 use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hostbus_store::{Caution, Connection, Facts, cautions};
+use hostbus_store::{Caution, Claim, Connection, Facts, cautions};
+use hostbus_wire::SiteId;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
+
+use crate::counters::Counters;
 
 /// How often Redis is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -15,16 +19,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Lookout {
     connection: Connection,
+    claim: Claim,
+    counters: Arc<Counters>,
     told: Vec<Caution>,
+    shared: bool,
 }
 
 impl Lookout {
-    /// A lookout with a connection of its own.
+    /// A lookout with a connection of its own, for the ingester of `site`.
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
+    pub fn new(connection: Connection, site: &SiteId, counters: Arc<Counters>) -> Self {
         Self {
+            claim: Claim::new(connection.clone(), site),
             connection,
+            counters,
             told: Vec::new(),
+            shared: false,
         }
     }
 
@@ -34,6 +44,15 @@ impl Lookout {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
+            if let Ok(shared) = self.claim.renew().await {
+                if shared && !self.shared {
+                    warn!(
+                        "another ingester writes to this redis; only one may run for a site: end the other"
+                    );
+                }
+                self.shared = shared;
+                self.counters.set_shared(shared);
+            }
             if let Ok(facts) = Facts::ask(&self.connection).await {
                 let found = cautions(&facts);
                 for caution in new(&found, &self.told) {

@@ -48,7 +48,8 @@ use rows::Rows;
 /// How long after its arrival a dead node's streams expire, beyond the retention.
 const EXPIRE_AFTER_SECONDS: u64 = 3600;
 
-/// Writes samples. The only writer of its nodes.
+/// Writes samples. The only writer of its nodes: marks are written as they come, and a second writer's would go
+/// back and forth with ours. A [`Claim`](crate::Claim) tells of one.
 #[derive(Debug)]
 pub struct Appender {
     connection: Connection,

@@ -33,12 +33,13 @@
 //! hb:alerts:log            stream      the transitions of alerts: ts, node, rule, instance, kind,
 //!                                      severity, message, value, channel, by; about 100,000
 //! hb:fields                hash        cpu.usage_percent -> `<unit> <meaning>`
+//! hb:ingester:<site>       string      the word of the one ingester that writes here; expires
 //! ```
 //! `S.N` is site and node. The braces make it the hash tag: all keys of a node share one slot of a
 //! Redis Cluster. Streams and late rows expire an hour after the retention, so that a dead node's
 //! rows go; its `info`, `series` and place in `hb:nodes` stay.
 
-use hostbus_wire::NodePath;
+use hostbus_wire::{NodePath, SiteId};
 
 use crate::tier::Tier;
 
@@ -70,6 +71,11 @@ pub mod info {
     pub const SEEN: &str = "seen";
     /// What the state of a collector begins with.
     pub const COLLECTOR: &str = "collector.";
+}
+
+/// The claim of a site's one ingester.
+pub(crate) fn ingester(site: &SiteId) -> String {
+    format!("hb:ingester:{site}")
 }
 
 /// The key of the late rows that belong to the stream `raw`.

@@ -22,6 +22,7 @@
 //! | [`mark`] | the committed mark of a node |
 //! | [`row`] | one row of a series as text, both ways |
 //! | [`chain`] | which of the samples in hand continue what Redis holds |
+//! | [`claim`] | whether another ingester writes to the same Redis |
 //! | [`batch`] | samples to be written, and what became of them |
 //! | [`block`] | a packed block of rows, both ways |
 //! | [`alert_log`] | the log of alerts, written |
@@ -41,6 +42,7 @@ pub mod block;
 pub mod caution;
 pub mod chain;
 pub mod chart;
+pub mod claim;
 pub mod config;
 pub mod connection;
 pub mod describe;
@@ -80,6 +82,7 @@ pub use block::{Block, BlockError};
 pub use caution::{Caution, cautions};
 pub use chain::Step;
 pub use chart::{Chart, ChartQuery, Curve, Line};
+pub use claim::Claim;
 pub use config::{Kept, Retention, StoreConfig};
 pub use connection::Connection;
 pub use describe::{Describer, Told};
