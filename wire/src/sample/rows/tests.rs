@@ -167,6 +167,16 @@ fn a_limit_is_met_one_past_its_bound() {
             assert_eq!(accepted(&bytes), taken, "{around:02x?} {nested}");
         }
     }
+    // A key that stands twice: known or not, in a sample, in a section and in an instance.
+    for twice in [
+        &b"\xa2\x63seq\x01\x63seq\x01"[..],
+        b"\xa2\x63cpu\xa0\x63cpu\xa0",
+        b"\xa2\x61x\x01\x61x\x01",
+        b"\xa1\x63cpu\xa2\x65load1\x01\x65load1\x01",
+        b"\xa1\x64fans\x81\xa2\x64name\x61a\x64name\x61a",
+    ] {
+        assert!(!accepted(twice), "{twice:02x?}");
+    }
     for (points, taken) in [(MAX_POINTS, true), (MAX_POINTS + 1, false)] {
         let mut cpu = Cpu::new();
         (cpu.load1, cpu.cores) = (Some(1.5), vec![0.5; points - 1]);
