@@ -342,7 +342,7 @@ fn memory(nodes: u32, rounds: u64) -> anyhow::Result<serde_json::Value> {
     }
     let bytes = parts::resident_bytes(std::process::id())?.saturating_sub(before);
     let now_ms = BEGIN_MS + rounds * INTERVAL_MS;
-    let kept = windows::measure(&evaluator, rules()?, &paths, &sample, now_ms)?;
+    let kept = windows::measure(&evaluator, rules()?, &paths, &Rows::from(&sample), now_ms)?;
     let begin = Instant::now();
     evaluator.set_rules(rules()?, BEGIN_MS + rounds * INTERVAL_MS, &mut changes);
     let revision_seconds = begin.elapsed().as_secs_f64();

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use hostbus_notifier::evaluator::{Evaluator, Kept, Options};
 use hostbus_notifier::rule::Rule;
-use hostbus_wire::{NodePath, Sample};
+use hostbus_wire::NodePath;
+use hostbus_wire::sample::Rows;
 use serde_json::json;
 
 /// Keeps what `evaluator` remembers, and gives it to another one, which hears `sample` of each of `paths`.
@@ -13,7 +14,7 @@ pub(crate) fn measure(
     evaluator: &Evaluator,
     rules: Vec<Arc<Rule>>,
     paths: &[NodePath],
-    sample: &Sample,
+    sample: &Rows,
     now_ms: u64,
 ) -> anyhow::Result<serde_json::Value> {
     let begin = Instant::now();
