@@ -32,8 +32,9 @@ pub(crate) struct Args {
     /// For how long, in seconds.
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
-    /// How long rows of each tier are kept, in seconds; 60 at least.
-    #[arg(long, default_value_t = 300)]
+    /// How long rows of each tier are kept, in seconds; 60 at least. From 120 on minutes are kept, too: each
+    /// series then fills a node of its stream, for 80 minutes, before the first of them goes.
+    #[arg(long, default_value_t = 60)]
     keep: u64,
     /// How often the parts are looked at, in seconds.
     #[arg(long, default_value_t = 60)]
