@@ -37,7 +37,9 @@ pub fn parse(text: &str, plain: Plain) -> Result<Url, &'static str> {
 #[must_use]
 pub fn secrets(url: &Url) -> Vec<String> {
     let levels = url.path_segments().into_iter().flatten().map(str::to_owned);
-    let encoded = url.query().unwrap_or_default().split(['&', '=']);
+    let pairs = url.query().unwrap_or_default().split('&');
+    // Without the names: services speak of them in their errors, as of a missing `access_token`.
+    let encoded = pairs.flat_map(|pair| pair.split('=').skip(usize::from(pair.contains('='))));
     let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
     let all = levels.chain(encoded.map(str::to_owned)).chain(decoded);
     all.filter(|part| part.len() >= SECRET_BYTES).collect()
@@ -65,6 +67,10 @@ mod tests {
         check("https://example.org/bot/v2/hook/0a1b2c3d", &["0a1b2c3d"]);
         let both = ["a%20long%20one", "a long one"];
         check("https://example.org/send?key=a%20long%20one", &both);
+        check(
+            "https://example.org/send?access_token=&0a1b2c3d",
+            &["0a1b2c3d"],
+        );
     }
 
     #[test]

@@ -8,16 +8,13 @@ use serde::Deserialize;
 use super::Verdict;
 use super::answer::{Answer, excerpt};
 
-/// After so long a robot that was too fast is heard again.
-const TOO_FAST: Duration = Duration::from_secs(60);
-
 /// What a code means, as one service documents it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The message was taken.
     Taken,
-    /// Too many messages; this long after them, unless the service names a time.
-    TooFast,
+    /// Too many messages: it is tried again after so long, unless the service names a time.
+    TooFast(Duration),
     /// The channel is at fault; how to mend it.
     Broken(&'static str),
     /// The message is at fault; how to mend it.
@@ -59,7 +56,7 @@ pub(super) fn judge(
     };
     match meaning(code, &said) {
         Meaning::Taken => Verdict::Delivered,
-        Meaning::TooFast => later(Some(answer.retry_after().unwrap_or(TOO_FAST))),
+        Meaning::TooFast(wait) => later(Some(answer.retry_after().unwrap_or(wait))),
         Meaning::Broken(hint) => Verdict::Broken {
             reason: refused(hint),
         },

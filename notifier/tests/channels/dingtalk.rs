@@ -58,6 +58,23 @@ async fn the_signature_is_the_one_that_dingtalk_documents() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_sent_again_bears_the_same_key() {
+    let robot = robot().await;
+    let (settings, _folder) = settings(&robot, TOKEN, Some(SECRET));
+    let channel = channel(&settings);
+    let message = &channel.messages(&firing(), "main")[0];
+    for later_ms in [0, 5_000] {
+        client::tell(&channel, message, NOW_MS + later_ms).await;
+    }
+    let seen = robot.seen();
+    assert_eq!(seen.len(), 2);
+    for (request, _) in seen {
+        let key = request.json().unwrap()["msgUuid"].clone();
+        assert_eq!(key, format!("main-42.{NOW_MS}"));
+    }
+}
+
+#[tokio::test]
 async fn hostile_text_mentions_nobody_and_makes_no_markup() {
     let robot = robot().await;
     let (settings, _folder) = settings(&robot, TOKEN, Some(SECRET));
@@ -137,11 +154,11 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         (code(-1, "系统繁忙"), Wanted::Retry(None, "系统繁忙")),
         (
             code(130_101, "send too fast"),
-            Wanted::Retry(Some(60), "too fast"),
+            Wanted::Retry(Some(600), "too fast"),
         ),
         (
             code(410_100, "发送速度太快而限流"),
-            Wanted::Retry(Some(60), "410100"),
+            Wanted::Retry(Some(600), "410100"),
         ),
         (
             code(130_101, "slow").with("retry-after", "90"),
@@ -150,6 +167,34 @@ async fn answers_of_other_shapes_are_judged_with_care() {
         (
             code(310_000, "关键词不匹配"),
             Wanted::Broken("title_template"),
+        ),
+        (
+            code(310_000, "description:来源地址不在白名单内"),
+            Wanted::Broken("allowed addresses"),
+        ),
+        (
+            code(310_000, "description:机器人发送签名不匹配"),
+            Wanted::Broken("secret_file"),
+        ),
+        (
+            code(310_000, "description:unheard of;solution:none"),
+            Wanted::Broken("keyword, signature or addresses"),
+        ),
+        (
+            code(300_005, "token is not exist"),
+            Wanted::Broken("no robot has this token"),
+        ),
+        (
+            code(40_035, "缺少参数 access_token"),
+            Wanted::Broken("lacks its `access_token`"),
+        ),
+        (
+            code(460_101, "message too long, exceed 20000 bytes"),
+            Wanted::Refused("text_template"),
+        ),
+        (
+            code(101_002, "markdown is too long"),
+            Wanted::Refused("101002"),
         ),
         (
             code(400_102, "机器人已停用"),
@@ -169,7 +214,7 @@ async fn answers_of_other_shapes_are_judged_with_care() {
 }
 
 #[tokio::test]
-async fn more_than_the_pace_waits_a_minute() {
+async fn more_than_the_pace_waits_ten_minutes() {
     let robot = robot().await;
     let (settings, _folder) = settings(&robot, TOKEN, Some(SECRET));
     let channel = channel(&settings);
@@ -179,8 +224,8 @@ async fn more_than_the_pace_waits_a_minute() {
         judge(&verdict, &Wanted::Delivered, &[]);
     }
     let verdict = client::tell(&channel, message, NOW_MS).await;
-    judge(&verdict, &Wanted::Retry(Some(60), "too fast"), &[]);
-    robot.change(|robot| robot.now_ms += 60_000);
-    let verdict = client::tell(&channel, message, NOW_MS + 60_000).await;
+    judge(&verdict, &Wanted::Retry(Some(600), "too fast"), &[]);
+    robot.change(|robot| robot.now_ms += 600_000);
+    let verdict = client::tell(&channel, message, NOW_MS + 600_000).await;
     judge(&verdict, &Wanted::Delivered, &[]);
 }

@@ -159,6 +159,33 @@ async fn answers_of_other_shapes_are_judged_with_care() {
             json(r#"{"code":9499,"msg":"Bad Request","data":{}}"#),
             Wanted::Refused("text_template"),
         ),
+        (
+            json(r#"{"code":9499,"msg":"too many request"}"#),
+            Wanted::Retry(None, "too many"),
+        ),
+        (
+            Reply {
+                status: 400,
+                ..json(r#"{"code":9499,"msg":"Too Many Requests"}"#)
+            },
+            Wanted::Retry(None, "9499"),
+        ),
+        (
+            json(r#"{"code":11246,"msg":"card content is invalid"}"#),
+            Wanted::Refused("text_template"),
+        ),
+        (
+            json(r#"{"code":19002,"msg":"params error, msg_type need"}"#),
+            Wanted::Refused("19002"),
+        ),
+        (
+            json(r#"{"code":19003,"msg":"internal"}"#),
+            Wanted::Retry(None, "19003"),
+        ),
+        (
+            json(r#"{"code":19007,"msg":"Bot Not Enabled"}"#),
+            Wanted::Broken("switch it on"),
+        ),
         (json(limited), Wanted::Retry(None, "frequency limited")),
         (
             json(limited).with("retry-after", "7"),

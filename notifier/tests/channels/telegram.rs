@@ -118,6 +118,49 @@ async fn answers_of_other_shapes_are_judged_with_care() {
             Wanted::Broken("administrators"),
         ),
         (
+            error(400, "Bad Request: have no write access to the chat"),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(
+                400,
+                "Bad Request: need administrator rights in the channel chat",
+            ),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: CHAT_SEND_PLAIN_FORBIDDEN"),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: CHAT_RESTRICTED"),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: CHAT_ADMIN_REQUIRED"),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: USER_BANNED_IN_CHANNEL"),
+            Wanted::Broken("administrators"),
+        ),
+        (
+            error(400, "Bad Request: CHANNEL_PRIVATE"),
+            Wanted::Broken("`chat_id`"),
+        ),
+        (
+            error(400, "Bad Request: ALLOW_PAYMENT_REQUIRED"),
+            Wanted::Broken("pay for it"),
+        ),
+        (
+            error(400, "Bad Request: Logged out"),
+            Wanted::Broken("@BotFather"),
+        ),
+        (
+            error(400, "Bad Request: FROZEN_METHOD_INVALID"),
+            Wanted::Broken("@BotFather"),
+        ),
+        (
             error(400, "Bad Request: message is too long"),
             Wanted::Refused("templates"),
         ),

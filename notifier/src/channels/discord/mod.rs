@@ -10,14 +10,15 @@
 //!  "allowed_mentions": {"parse": []}}
 //! ```
 //! Limits: <https://discord.com/developers/docs/resources/message#embed-object-embed-limits> (a title of 256
-//! characters, a description of 4,096, 6,000 in all embeds together, 10 embeds) and
-//! <https://discord.com/developers/docs/topics/rate-limits> (5 messages in 2 seconds; 30 a minute and
-//! channel). With `wait=true` it answers once the message is stored, not before.
+//! characters, a description of 4,096, 6,000 in all embeds together, 10 embeds). The pace (5 messages in 2
+//! seconds; 30 a minute and channel) is in no document, but in a comment of Discord's staff
+//! (discord/discord-api-docs#367). With `wait=true` it answers once the message is stored, not before.
 //!
 //! Codes: <https://discord.com/developers/docs/topics/opcodes-and-status-codes#json>. 401, 403, 404 (10015, an
-//! unknown webhook; 50027, its token) and a 400 with 50083, 160005 or 220001 to 220004 (threads) are the
-//! channel's fault; what else a 400 says is the message's. The codes of threads were not checked against that
-//! page.
+//! unknown webhook; 50027, its token), 10003 (the channel or thread), 50024 (its kind) and 40058, 50083, 160005,
+//! 220001 to 220004 (threads) are the channel's fault; 200000 and 240000 (filters) and what else a 400 says the
+//! message's; 20016, 20028, 20029, 40004, 40006, 40062 and 130000 (too much, or shut for now) pass. That page
+//! does not say with which status they come, so any 4xx will do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -131,23 +132,24 @@ impl Http for Discord {
 
     fn judge(&self, answer: &Answer) -> Verdict {
         let answer = answer.hiding(&address::secrets(&self.url));
-        match answer.status {
-            429 => Verdict::Retry {
+        let fault = match answer.status {
+            400..=499 => answer.json::<Fault>().and_then(|fault| fault.meaning()),
+            _ => None,
+        };
+        match (answer.status, fault) {
+            (429, _) | (_, Some(Meaning::Later)) => Verdict::Retry {
                 reason: answer.summary(),
                 after: wait(&answer).or_else(|| answer.retry_after()),
             },
+            (_, Some(Meaning::Broken(hint))) => answer.broken(hint),
+            (_, Some(Meaning::Refused(hint))) => answer.refused(hint),
             // A page of something in between is no word of Discord's.
-            200 if answer.json::<Stored>().is_none() => answer.later(),
-            300..=399 => answer.later(),
-            401 | 403 | 404 => answer.by_status(
+            (200, _) if answer.json::<Stored>().is_none() => answer.later(),
+            (300..=399, _) => answer.later(),
+            (401 | 403 | 404, _) => answer.by_status(
                 "the webhook is gone: make a new one in the channel's settings and put its address into \
                  `url_file`",
             ),
-            400 if answer.json::<Fault>().is_some_and(|fault| fault.is_of_the_channel()) => answer
-                .broken(
-                    "the channel or its thread takes no such message: check `thread_id` in the address, and \
-                     that the thread is open",
-                ),
             _ => answer.by_status("it does not take this text; a template of your own may be to blame"),
         }
     }
@@ -166,10 +168,35 @@ struct Fault {
     code: u64,
 }
 
+/// What a code says that its status may not.
+enum Meaning {
+    /// It passes.
+    Later,
+    /// The channel is at fault; how to mend it.
+    Broken(&'static str),
+    /// The message is at fault; how to mend it.
+    Refused(&'static str),
+}
+
 impl Fault {
-    /// The channel wants a thread or none, or the thread is archived or locked.
-    fn is_of_the_channel(&self) -> bool {
-        matches!(self.code, 50_083 | 160_005 | 220_001..=220_004)
+    /// Nothing where the status says enough.
+    fn meaning(&self) -> Option<Meaning> {
+        match self.code {
+            // The channel's slow mode, what it and the server take at all, and what is shut for now.
+            20_016 | 20_028 | 20_029 | 40_004 | 40_006 | 40_062 | 130_000 => Some(Meaning::Later),
+            10_003 => Some(Meaning::Broken(
+                "there is no such channel or thread: check `thread_id` in the address",
+            )),
+            // It wants a thread or none, the thread is archived or locked, or the kind is a wrong one.
+            40_058 | 50_024 | 50_083 | 160_005 | 220_001..=220_004 => Some(Meaning::Broken(
+                "the channel or its thread takes no such message: check `thread_id` in the address, and \
+                 that the thread is open",
+            )),
+            200_000 | 240_000 => Some(Meaning::Refused(
+                "the server's filters forbid what stands in the text",
+            )),
+            _ => None,
+        }
     }
 }
 
@@ -290,6 +317,7 @@ mod tests {
         let limited = "{\"message\": \"You are being rate limited.\", \"retry_after\": 0.529, \
                        \"global\": false}";
         let unknown = "{\"message\": \"Unknown Webhook\", \"code\": 10015}";
+        let slow = "{\"code\": 20016, \"retry_after\": 4.5}";
         let embeds = "{\"embeds\": [\"0\"]}";
         examples::judges(
             &discord(),
@@ -301,6 +329,18 @@ mod tests {
                 (400, "", embeds, Refused, "template"),
                 (400, "", "{\"code\": 50035}", Refused, "template"),
                 (400, "", "{\"code\": 220001}", Broken, "thread_id"),
+                (400, "", "{\"code\": 50024}", Broken, "thread_id"),
+                (403, "", "{\"code\": 40058}", Broken, "thread_id"),
+                (404, "", "{\"code\": 10003}", Broken, "thread_id"),
+                (400, "", "{\"code\": 40004}", Retry, "40004"),
+                (403, "7", "{\"code\": 40006}", RetryAfterMs(7000), "40006"),
+                (403, "", "{\"code\": 40062}", Retry, "40062"),
+                (404, "", "{\"code\": 130000}", Retry, "130000"),
+                (403, "", slow, RetryAfterMs(4500), "20016"),
+                (400, "", "{\"code\": 20028}", Retry, "20028"),
+                (400, "", "{\"code\": 20029}", Retry, "20029"),
+                (400, "", "{\"code\": 200000}", Refused, "filters"),
+                (403, "", "{\"code\": 240000}", Refused, "filters"),
                 (401, "", "{\"code\": 50027}", Broken, "url_file"),
                 (404, "", unknown, Broken, "Unknown Webhook"),
                 (429, "1", limited, RetryAfterMs(529), "rate limited"),

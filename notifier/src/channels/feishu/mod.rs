@@ -10,7 +10,9 @@
 //! 200 is no success: `code` is, or `StatusCode` in answers of the old form.
 //!
 //! Codes of that guide: 19001 (address), 19021 (signature), 19022 (addresses) and 19024 (keyword) are the
-//! channel's fault; 9499 (bad request) the message's; 11232 (too fast) passes.
+//! channel's fault; 9499 (bad request) the message's; 11232 (too fast) passes. Seen in several clients, but
+//! not in the guide: 19007 (the bot is off) is the channel's fault, 11246 (the card) and 19002 (parameters)
+//! are the message's, and 9499 with `too many request` passes.
 
 mod config;
 
@@ -145,9 +147,14 @@ impl Http for Feishu {
         let broken = |hint: &str| Verdict::Broken {
             reason: refused(hint),
         };
+        let later = || Verdict::Retry {
+            reason: format!("Feishu did not take it, code {code}: {said}"),
+            after: answer.retry_after(),
+        };
         match code {
             0 => Verdict::Delivered,
-            9499 => Verdict::Refused {
+            9499 if said.to_lowercase().contains("too many") => later(),
+            9499 | 11246 | 19002 => Verdict::Refused {
                 reason: refused(
                     "the body is not as Feishu wants it; is the channel's text_template sound?",
                 ),
@@ -155,6 +162,7 @@ impl Http for Feishu {
             19001 => {
                 broken("no bot has this webhook address: copy it anew from the group's settings")
             }
+            19007 => broken("the bot is switched off: switch it on in the group's settings"),
             19021 => broken(
                 "the signature does not hold: set `secret_file` to the bot's signing secret, and see \
                  that this host's clock is right within an hour",
@@ -165,10 +173,7 @@ impl Http for Feishu {
                  signature in its place",
             ),
             // 11232, too fast, and whatever Feishu says on a bad day.
-            _ => Verdict::Retry {
-                reason: format!("Feishu did not take it, code {code}: {said}"),
-                after: answer.retry_after(),
-            },
+            _ => later(),
         }
     }
 }

@@ -15,7 +15,8 @@
 //! a phone shows without trouble.
 //!
 //! Codes: the API's own description, <https://gotify.net/api-docs> (200, 400, 401, 403). 401 and 403 (the
-//! token) and 404 (the address) are the channel's fault, 400 the message's.
+//! token) and 404 (the address) are the channel's fault, 400 the message's, unless it asks for an `appid`: from
+//! version 3.0.0 on that is what a client's token gets (source: Gotify's own code).
 
 use std::path::PathBuf;
 
@@ -147,11 +148,28 @@ impl Http for Gotify {
         match answer.status {
             // A page of something in between is no word of Gotify's.
             200..=299 if answer.json::<Stored>().is_none() => answer.later(),
+            400 if answer.json::<Fault>().is_some_and(|fault| fault.is_of_the_token()) => {
+                answer.broken("this is a client's token: take an application's for `token_file`")
+            }
             401 | 403 => answer.by_status(
                 "it does not know this token: take an application's token (not a client's) for `token_file`",
             ),
             _ => answer.by_status("check `server`"),
         }
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Deserialize)]
+struct Fault {
+    #[serde(rename = "errorDescription")]
+    description: String,
+}
+
+impl Fault {
+    /// The token is of a client, which would have to name an application.
+    fn is_of_the_token(&self) -> bool {
+        self.description.contains("appid is required")
     }
 }
 
@@ -203,12 +221,15 @@ mod tests {
     fn success_is_what_gotify_calls_success() {
         let unknown = "{\"error\":\"Unauthorized\",\"errorCode\":401,\"errorDescription\":\"you need to \
                        provide a valid access token or user credentials to access this api\"}";
+        let client = "{\"error\":\"Bad Request\",\"errorCode\":400,\"errorDescription\":\"appid is \
+                      required when not authenticating with an application token\"}";
         examples::judges(
             &gotify(),
             &[
                 (200, "", "{\"id\":25,\"appid\":5}", Delivered, ""),
                 (200, "", "<html>", Retry, ""),
                 (400, "", "{\"error\":\"Bad Request\"}", Refused, "server"),
+                (400, "", client, Broken, "token_file"),
                 (401, "", unknown, Broken, "token_file"),
                 (404, "", "", Broken, "server"),
                 (

@@ -10,12 +10,13 @@
 //! ```text
 //! POST / {"topic": "alerts-7f3a", "title": "…", "message": "…", "priority": 5, "tags": ["rotating_light"]}
 //! ```
-//! A message of more than 4,096 bytes would become an attachment, which a phone shows as a file: texts stay
-//! below. Limits: <https://docs.ntfy.sh/publish/#limitations> (60 requests at once, then one in 5 seconds).
+//! A message of more than 4,096 bytes would become an attachment, which a phone shows as a file, and JSON of
+//! more than twice that is refused (413, 41303; source: ntfy's server/server.go): texts stay below. Limits:
+//! <https://docs.ntfy.sh/publish/#limitations> (60 requests at once, then one in 5 seconds).
 //!
 //! Codes: `server/errors.go` of <https://github.com/binwiederhier/ntfy>; no page lists them. 401 and 403 (the
 //! login), 404 and 40009, 40010 (the topic) are the channel's fault; what else a 400 says and 413 the
-//! message's. They were not checked against that file.
+//! message's.
 
 use std::path::PathBuf;
 
@@ -35,7 +36,7 @@ use crate::template::{Markup, Templates};
 
 /// The most of a title, in characters.
 const TITLE_CHARS: usize = 200;
-/// The most of a text, in bytes.
+/// The most of a text, in bytes of JSON, which are never fewer than its own.
 const TEXT_BYTES: usize = 4000;
 
 /// An ntfy channel.
@@ -154,7 +155,7 @@ impl Service for Ntfy {
     fn limits(&self) -> Limits {
         Limits {
             title: Measure::Characters(TITLE_CHARS),
-            text: Measure::Bytes(TEXT_BYTES),
+            text: Measure::JsonBytes(TEXT_BYTES),
             markup: Markup::Plain,
             messages: self.messages,
         }
@@ -276,6 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_text_is_no_attachment_and_its_json_is_taken() {
+        let check = |sign: &str, count: usize| {
+            let ntfy = opened("topic = \"a\"\nclick_url = \"https://example.com/x\"").unwrap();
+            let mut message = examples::message("main-1");
+            message.title = "😀".repeat(TITLE_CHARS);
+            message.text = sign.repeat(count);
+            let limits = ntfy.limits();
+            assert!(limits.title.fits(&message.title) && limits.text.fits(&message.text));
+            assert!(!limits.text.fits(&format!("{}{sign}", message.text)));
+            assert!(message.text.len() <= 4096);
+            assert!(ntfy.request(&message, 0).body.len() <= 2 * 4096);
+        };
+        check("x", TEXT_BYTES);
+        check("\"", TEXT_BYTES / 2);
+        check("\u{1}", TEXT_BYTES / 6);
+        check("😀", TEXT_BYTES / 4);
+    }
+
+    #[test]
     fn a_login_is_a_token_or_a_user_with_a_password() {
         let folder = tempfile::tempdir().unwrap();
         let secret = examples::secret(&folder, "secret", "hunter2");
@@ -343,6 +363,7 @@ mod tests {
                 ),
                 (403, "", denied, Broken, "forbidden"),
                 (413, "", "{\"code\":41301,\"http\":413}", Refused, "longer"),
+                (413, "", "{\"code\":41303,\"http\":413}", Refused, "longer"),
                 (429, "", limit, Retry, "too many requests"),
                 (429, "9", limit, RetryAfterMs(9000), ""),
                 (507, "", "{\"code\":50701,\"http\":507}", Retry, "50701"),

@@ -19,9 +19,10 @@
 //! (a summary of 1,024 characters) and <https://developer.pagerduty.com/docs/events-api-v2/rate-limits/>
 //! (120 events a minute and integration at the least).
 //!
-//! Codes: <https://developer.pagerduty.com/docs/events-api-v2/overview/>. A 400 whose errors name the
-//! `routing_key`, 403 and 404 are the channel's fault, any other 400 the message's; 429 and 5xx pass. That an
-//! error names the key by this word was not checked against the document.
+//! Codes: <https://developer.pagerduty.com/docs/events-api-v2/overview/>. A 400 that names the routing key, 403
+//! and 404 are the channel's fault, any other 400 the message's; 429 and 5xx pass. That the errors speak of
+//! `'routing_key'`, and that an unknown key gets the plain text `Invalid routing key`, was seen in several
+//! clients. 403 and 404 were not checked against the document.
 
 use std::path::PathBuf;
 
@@ -202,12 +203,16 @@ struct Invalid {
 
 /// Whether it is the integration key.
 fn names_the_key(answer: &Answer) -> bool {
-    let named = |text: &String| {
+    let named = |text: &str| {
         let text = text.to_lowercase();
         text.contains("routing_key") || text.contains("routing key")
     };
-    let invalid = answer.json::<Invalid>();
-    invalid.is_some_and(|invalid| named(&invalid.message) || invalid.errors.iter().any(named))
+    match answer.json::<Invalid>() {
+        Some(Invalid { message, errors }) => {
+            named(&message) || errors.iter().any(|error| named(error))
+        }
+        None => named(&String::from_utf8_lossy(&answer.body)),
+    }
 }
 
 /// The event that tells of one alert.
@@ -341,12 +346,17 @@ mod tests {
         let other = "{\"status\":\"invalid event\",\"errors\":[\"'payload.summary' is missing\"]}";
         let invalid = "{\"status\":\"invalid event\",\"message\":\"Event object is invalid\",\
                        \"errors\":[\"'routing_key' is invalid\"]}";
+        let length = "{\"status\":\"invalid event\",\"message\":\"Event object is invalid\",\
+                      \"errors\":[\"Length of 'routing_key' is incorrect (should be 32 characters)\"]}";
         examples::judges(
             &pagerduty(),
             &[
                 (202, "", taken, Delivered, ""),
                 (200, "", "<html>", Retry, ""),
                 (400, "", invalid, Broken, "routing_key_file"),
+                (400, "", length, Broken, "routing_key_file"),
+                (400, "", "Invalid routing key", Broken, "routing_key_file"),
+                (400, "", "<html>bad request", Refused, "event"),
                 (400, "", other, Refused, "event"),
                 (403, "", "", Broken, "routing_key_file"),
                 (

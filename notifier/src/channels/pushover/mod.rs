@@ -12,8 +12,9 @@
 //! <https://pushover.net/api#limits> (1,024 characters, a title of 250).
 //!
 //! An answer names the field that is at fault (<https://pushover.net/api#response>): `token`, `user` and
-//! `device` are the channel's, as are 401, 403 and 404; other faults with a 4xx are the message's. That `device`
-//! is named so was not checked against the document.
+//! `device` are the channel's, as are 401, 403 and 404; other faults with a 4xx are the message's. A field is
+//! `invalid`, a device `invalid for this user` (seen in several clients). 429 was not checked against the
+//! document.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -230,7 +231,7 @@ struct Said {
     status: i64,
     #[serde(default)]
     errors: Vec<String>,
-    /// `invalid` where this field of the form was at fault; the next two likewise.
+    /// `invalid…` where this field of the form was at fault; the next two likewise.
     token: Option<String>,
     user: Option<String>,
     device: Option<String>,
@@ -240,9 +241,9 @@ impl Said {
     /// Whether a field that comes from the settings is at fault.
     fn names_the_channel(&self) -> bool {
         let fields = [&self.token, &self.user, &self.device];
-        fields
-            .iter()
-            .any(|field| field.as_deref() == Some("invalid"))
+        let said = fields.into_iter().flatten();
+        said.map(String::as_str)
+            .any(|what| what.starts_with("invalid"))
     }
 }
 
@@ -330,6 +331,8 @@ mod tests {
         let taken = "{\"status\":1,\"request\":\"647d2300\"}";
         let invalid = "{\"user\":\"invalid\",\"errors\":[\"user identifier is invalid\"],\"status\":0,\
                        \"request\":\"5042853c\"}";
+        let device = "{\"device\":\"invalid for this user\",\"errors\":[\"device name is not valid for \
+                      user\"],\"status\":0}";
         let blank = "{\"errors\":[\"message cannot be blank\"],\"status\":0}";
         let quota = "{\"errors\":[\"application is over its quota\"],\"status\":0}";
         examples::judges(
@@ -339,6 +342,7 @@ mod tests {
                 (200, "", invalid, Broken, "user identifier is invalid"),
                 (200, "", "<html>", Retry, ""),
                 (400, "", invalid, Broken, "user_file"),
+                (400, "", device, Broken, "`device`"),
                 (400, "", blank, Refused, "template"),
                 (404, "", blank, Broken, "server"),
                 (413, "", "", Refused, "413"),

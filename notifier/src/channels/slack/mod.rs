@@ -19,8 +19,9 @@
 //! <https://api.slack.com/apis/rate-limits> (one message a second and channel). Words of errors:
 //! <https://api.slack.com/messaging/webhooks#handling_errors> and
 //! <https://api.slack.com/methods/chat.postMessage#errors>. Those that name a fault of the text are the
-//! message's, all others the channel's. Not checked against these pages: `no_service_id`, `team_disabled`,
-//! `invalid_attachments`, `msg_blocks_too_long`, `attachment_payload_limit_exceeded`.
+//! message's, all others the channel's. Not on these pages, but seen in several clients: `user_not_found`,
+//! `no_service_id`, `invalid_attachments`, `msg_blocks_too_long`. Not checked against them: `team_disabled`,
+//! `attachment_payload_limit_exceeded`, and with which status the `no_service…` come.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -271,7 +272,7 @@ fn bot_verdict(answer: &Answer) -> Verdict {
         | "service_unavailable"
         | "request_timeout"
         | "team_added_to_org"
-        | "accesslimited" => Verdict::Retry {
+        | "org_login_required" => Verdict::Retry {
             reason: format!("Slack says `{error}`"),
             after: answer.retry_after(),
         },
@@ -308,11 +309,21 @@ fn is_about_the_message(word: &str) -> bool {
     )
 }
 
-/// Whether it is a word of a webhook that is gone or may not post, with which a status of 400 comes.
+/// Whether it is a word of a webhook that is gone or may not post, which may come with a status of 400.
 fn is_about_the_channel(word: &str) -> bool {
     matches!(
         word,
-        "no_active_hooks" | "no_service_id" | "no_team" | "team_disabled" | "user_not_found"
+        "action_prohibited"
+            | "channel_is_archived"
+            | "channel_not_found"
+            | "invalid_token"
+            | "no_active_hooks"
+            | "no_service"
+            | "no_service_id"
+            | "no_team"
+            | "posting_to_general_channel_denied"
+            | "team_disabled"
+            | "user_not_found"
     )
 }
 
@@ -331,6 +342,7 @@ fn mending(word: &str) -> &'static str {
         "not_authed" | "invalid_auth" | "account_inactive" | "token_revoked" | "token_expired" => {
             "the token is not valid any more: put a new one into `token_file`"
         }
+        "accesslimited" => "let this host's public address use Slack's methods, or ask the admins",
         "missing_scope" | "no_permission" => {
             "give the bot the right `chat:write` and install it again"
         }
@@ -447,6 +459,18 @@ mod tests {
                 (200, "", "<html>please log in", Retry, "log in"),
                 (400, "", "invalid_payload", Refused, "template"),
                 (400, "", "no_active_hooks", Broken, "make a new one"),
+                (400, "", "no_service", Broken, "make a new one"),
+                (400, "", "invalid_token", Broken, "make a new one"),
+                (400, "", "channel_not_found", Broken, "no such channel"),
+                (400, "", "channel_is_archived", Broken, "archived"),
+                (400, "", "action_prohibited", Broken, "admins"),
+                (
+                    400,
+                    "",
+                    "posting_to_general_channel_denied",
+                    Broken,
+                    "admins",
+                ),
                 (400, "", "something_new", Refused, "something_new"),
                 (403, "", "action_prohibited", Broken, "admins"),
                 (404, "", "no_service", Broken, "make a new one"),
@@ -465,6 +489,8 @@ mod tests {
                 (200, "", &failed("invalid_auth"), Broken, "token_file"),
                 (200, "", &failed("missing_scope"), Broken, "chat:write"),
                 (200, "", &failed("something_new"), Broken, "something_new"),
+                (200, "", &failed("accesslimited"), Broken, "public address"),
+                (200, "", &failed("org_login_required"), Retry, "org_login"),
                 (200, "", &failed("msg_too_long"), Refused, "template"),
                 (200, "", &failed("internal_error"), Retry, "internal_error"),
                 (200, "7", &failed("ratelimited"), RetryAfterMs(7000), ""),

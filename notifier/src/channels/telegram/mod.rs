@@ -11,8 +11,9 @@
 //! `"ok": true`. What is over is told without a sound.
 //!
 //! The document names no list of errors: 401, 403, 404 and those of a 400 that are about the chat are the
-//! channel's fault, what else a 400 says is the message's. The words of a 400 are the server's own
-//! (github.com/tdlib/telegram-bot-api) and were not checked against an official document.
+//! channel's fault, what else a 400 says is the message's. Source of a 400's words: the server's own code,
+//! github.com/tdlib/telegram-bot-api (Client.cpp) and github.com/tdlib/td (DialogManager.cpp,
+//! MessagesManager.cpp).
 
 mod config;
 
@@ -194,11 +195,28 @@ impl Http for Telegram {
 /// How to mend what is wrong with the chat, if that is what the words of a 400 say.
 fn bad_chat_hint(said: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if says(&["chat not found", "PEER_ID_INVALID"]) {
+    if says(&["Logged out", "FROZEN"]) {
+        Some(
+            "the bot was logged out or frozen: ask @BotFather, and see that `base_url` is the server it uses",
+        )
+    } else if says(&["chat not found", "PEER_ID_INVALID", "CHANNEL_PRIVATE"]) {
         Some("set `chat_id` to a chat that the bot is in; a group's number begins with -")
     } else if says(&["thread not found", "TOPIC"]) {
         Some("`message_thread_id` names no open topic of this group")
-    } else if says(&["not enough rights", "no rights to send", "WRITE_FORBIDDEN"]) {
+    } else if says(&["PAYMENT_REQUIRED"]) {
+        Some(
+            "who writes to this chat must pay for it: free the bot of that, or name another `chat_id`",
+        )
+    } else if says(&[
+        "not enough rights",
+        "no rights to send",
+        "no write access",
+        "administrator rights",
+        "_FORBIDDEN",
+        "CHAT_RESTRICTED",
+        "CHAT_ADMIN_REQUIRED",
+        "USER_BANNED_IN_CHANNEL",
+    ]) {
         Some("let the bot write there: the chat's administrators give it the right")
     } else {
         None

@@ -9,10 +9,12 @@
 //! An answer with status 200 is no success: `errcode` 0 is.
 //!
 //! Codes of that list: 93000, 93004, 93008 (robot or address) and 60020 (addresses) are the channel's fault;
-//! 40008, 40033, 40035, 40058, 44004, 45002 and 47001 the message's; 45009, 45033 and -1 pass. 93004 was not
+//! 40008, 40033, 40035, 40058, 44004, 45002 and 47001 the message's; 45009, 45033 and -1 pass. 47001 was not
 //! checked against the document.
 
 mod config;
+
+use std::time::Duration;
 
 use hostbus_daemon::secret::Secret;
 use reqwest::Url;
@@ -29,6 +31,8 @@ use crate::template::{Markup, Templates};
 
 pub use config::WeComConfig;
 
+/// After so long a robot that was too fast is heard again.
+const TOO_FAST: Duration = Duration::from_mins(1);
 const CONTENT_BYTES: usize = 4096;
 /// A title's most. As a heading it may take three times as much, once its markup is made harmless.
 const TITLE_BYTES: usize = 200;
@@ -97,7 +101,7 @@ impl Http for WeCom {
         let answer = answer.hiding(&address::secrets(&self.url));
         errcode::judge(&answer, "WeCom", |code, _| match code {
             0 => Meaning::Taken,
-            45_009 | 45_033 => Meaning::TooFast,
+            45_009 | 45_033 => Meaning::TooFast(TOO_FAST),
             93_000 => Meaning::Broken(
                 "no robot has this webhook address: copy it anew from the group's settings",
             ),
