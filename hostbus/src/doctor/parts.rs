@@ -14,15 +14,16 @@ use crate::reach;
 
 /// How long the parts' words on themselves may take; they are retained.
 const HEALTH_WITHIN: Duration = Duration::from_secs(2);
-/// How long the next one may take, once all that a site has were heard.
+/// How long the next one may take, once all that a site has were heard; not longer than that in all.
 const NEXT_WITHIN: Duration = Duration::from_millis(200);
 /// The parts that every site has.
 const PARTS: [&str; 4] = ["broker", "ingester", "notifier", "publisher"];
 /// How many are named of those that are not well.
 const NAMED: usize = 3;
 
-/// What was heard: by component, then by instance.
-type Healths = BTreeMap<String, BTreeMap<String, Health>>;
+/// What was heard: by component, then by site and instance.
+type Healths = BTreeMap<String, Instances>;
+type Instances = BTreeMap<(String, String), Health>;
 
 /// Can a viewer log in, and what do the parts say of themselves?
 pub(super) async fn parts(folder: &Folder, endpoints: &Endpoints) -> Vec<Finding> {
@@ -52,11 +53,12 @@ pub(super) async fn parts(folder: &Folder, endpoints: &Endpoints) -> Vec<Finding
 
 async fn hear(connection: &mut Connection, root: &TopicRoot) -> Healths {
     let mut healths = Healths::new();
-    let mut until = Instant::now() + HEALTH_WITHIN;
+    let end = Instant::now() + HEALTH_WITHIN;
+    let mut until = end;
     while let Ok(event) = timeout_at(until, connection.next()).await {
         if let Event::Message(message) = event
             && let Ok(Topic::Site(
-                _,
+                site,
                 SiteTopic::System {
                     component,
                     instance,
@@ -65,9 +67,9 @@ async fn hear(connection: &mut Connection, root: &TopicRoot) -> Healths {
             && let Ok(health) = decode(&message.payload)
         {
             let heard = healths.entry(component.into()).or_default();
-            heard.insert(instance.into(), health);
+            heard.insert((site.to_string(), instance.into()), health);
             if PARTS.iter().all(|part| healths.contains_key(*part)) {
-                until = until.min(Instant::now() + NEXT_WITHIN);
+                until = end.min(Instant::now() + NEXT_WITHIN);
             }
         }
     }
@@ -76,15 +78,33 @@ async fn hear(connection: &mut Connection, root: &TopicRoot) -> Healths {
 
 fn judge(healths: &Healths) -> Vec<Finding> {
     let of = |component: &str| healths.get(component).cloned().unwrap_or_default();
-    vec![
-        broker(&of("broker")),
-        ingester(&of("ingester")),
-        notifier(&of("notifier")),
-        publishers(&of("publisher")),
-    ]
+    let mut findings = vec![broker(&of("broker")), ingester(&of("ingester"))];
+    findings.extend(notifiers(of("notifier")));
+    findings.push(publishers(&of("publisher")));
+    findings
 }
 
-fn broker(healths: &BTreeMap<String, Health>) -> Finding {
+/// One of each site watches and tells.
+fn notifiers(healths: Instances) -> Vec<Finding> {
+    let mut sites: BTreeMap<String, Instances> = BTreeMap::new();
+    for (name, health) in healths {
+        sites
+            .entry(name.0.clone())
+            .or_default()
+            .insert(name, health);
+    }
+    if sites.len() < 2 {
+        return vec![notifier(&sites.into_values().next().unwrap_or_default())];
+    }
+    let sites = sites.into_iter().map(|(site, healths)| {
+        let mut finding = notifier(&healths);
+        finding.found = format!("site {site}: {}", finding.found);
+        finding
+    });
+    sites.collect()
+}
+
+fn broker(healths: &Instances) -> Finding {
     let Some(health) = healths.values().next() else {
         return Finding::ok("broker", "lets the viewer in");
     };
@@ -109,7 +129,7 @@ fn broker(healths: &BTreeMap<String, Health>) -> Finding {
     }
 }
 
-fn ingester(healths: &BTreeMap<String, Health>) -> Finding {
+fn ingester(healths: &Instances) -> Finding {
     let running: Vec<&Health> = running(healths);
     if running.is_empty() {
         return Finding::warning(
@@ -133,7 +153,7 @@ fn ingester(healths: &BTreeMap<String, Health>) -> Finding {
     }
 }
 
-fn notifier(healths: &BTreeMap<String, Health>) -> Finding {
+fn notifier(healths: &Instances) -> Finding {
     let running: Vec<&Health> = running(healths);
     let active = running.iter().find(|health| count(health, "active") > 0);
     let Some(active) = active.or(running.first()) else {
@@ -166,17 +186,23 @@ fn notifier(healths: &BTreeMap<String, Health>) -> Finding {
         let mend = "name one under [notifier.channels] and a route to it, as in docs/alerts.md";
         return Finding::warning("notifier", found, mend);
     }
-    Finding::ok("notifier", found)
+    Finding::ok(
+        "notifier",
+        match &active.reason {
+            None => found,
+            Some(reason) => format!("{found}; {reason}"),
+        },
+    )
 }
 
-fn publishers(healths: &BTreeMap<String, Health>) -> Finding {
+fn publishers(healths: &Instances) -> Finding {
     let running = running(healths).len();
     let stopped = healths.len() - running;
     let found = format!("{running} running, {stopped} stopped or lost");
     let unwell: Vec<String> = healths
         .iter()
         .filter(|(_, health)| health.state == HealthState::Degraded)
-        .map(|(node, health)| {
+        .map(|((_, node), health)| {
             let reason = health.reason.as_deref().unwrap_or("it does not say why");
             format!("{node}: {reason}")
         })
@@ -196,7 +222,7 @@ fn publishers(healths: &BTreeMap<String, Health>) -> Finding {
     )
 }
 
-fn running(healths: &BTreeMap<String, Health>) -> Vec<&Health> {
+fn running(healths: &Instances) -> Vec<&Health> {
     let running = healths.values();
     running
         .filter(|health| health.state != HealthState::Stopped)
@@ -235,14 +261,17 @@ mod tests {
 
     #[track_caller]
     fn check(part: &str, heard: &[(&str, Health)], level: Level, expected: &str) {
-        let instances = heard
-            .iter()
-            .map(|(name, health)| ((*name).to_owned(), health.clone()));
+        let instances = heard.iter().map(|(name, health)| {
+            let (site, name) = name.split_once('/').unwrap_or(("home", name));
+            ((site.to_owned(), name.to_owned()), health.clone())
+        });
         let healths = Healths::from([(part.to_owned(), instances.collect())]);
         let named = part.trim_end_matches('s');
         let findings = judge(&healths);
-        let found = findings.iter().find(|found| found.check.starts_with(named));
-        let found = found.unwrap();
+        let of_part = findings
+            .iter()
+            .filter(|found| found.check.starts_with(named));
+        let found = of_part.max_by_key(|found| found.level).unwrap();
         assert_eq!(found.level, level, "{found:?}");
         assert!(found.found.contains(expected), "{found:?}");
         assert_eq!(found.mend.is_none(), level == Level::Ok, "{found:?}");
@@ -277,9 +306,17 @@ mod tests {
         let standby = health(ok, Some("standing by for b"), &[("active", 0)]);
         check(
             "notifier",
-            &[("a", standby), ("b", good)],
+            &[("a", standby), ("b", good.clone())],
             Level::Ok,
             "channels 1",
+        );
+        let lost = health(stopped, None, &[]);
+        let told = "site lab: none runs";
+        check(
+            "notifier",
+            &[("home/main", good), ("lab/main", lost)],
+            Level::Warning,
+            told,
         );
         check(
             "notifier",
