@@ -5,7 +5,8 @@
 //! |---|---|
 //! | [`config`] | the `[bus]` section |
 //! | `arguments` | its flags, with the feature of the same name |
-//! | [`connection`] | the connection itself, its events and its sender |
+//! | [`connection`] | the connection itself and its events |
+//! | `sender` | publishing and subscribing on it |
 //! | `returns` | when to try again after a connection is lost |
 //! | `tls` | TLS to the broker |
 //! | [`error`] | what can go wrong |
@@ -20,10 +21,12 @@ pub mod config;
 pub mod connection;
 pub mod error;
 mod returns;
+mod sender;
 mod tls;
 
 #[cfg(feature = "arguments")]
 pub use arguments::BusFlags;
 pub use config::BusConfig;
-pub use connection::{Connection, Event, Message, Options, Sender, Trouble, Will};
+pub use connection::{Connection, Event, Message, Options, Trouble, Will};
 pub use error::ClientError;
+pub use sender::Sender;
