@@ -99,7 +99,7 @@ pub enum What {
 }
 
 /// Writes descriptions as they come, many at once. While Redis is away they wait; what then finds no room is
-/// dropped and counted: inventory and status stand retained on the bus.
+/// dropped and counted: inventory and status stand retained on the bus, and are asked for once there is room.
 #[derive(Debug)]
 pub struct DescriberTask {
     describer: Describer,
@@ -136,6 +136,9 @@ impl DescriberTask {
                 if let What::Transition(entry, undated) = what {
                     self.log(&entry, undated).await;
                 }
+            }
+            if self.descriptions.is_empty() {
+                self.counters.catch_up();
             }
             sleep(GATHER).await;
         }
