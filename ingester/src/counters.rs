@@ -11,6 +11,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: AtomicU64,)*
             writers_away: AtomicUsize,
             shared: AtomicBool,
+            missed: AtomicBool,
+            to_ask: AtomicBool,
         }
 
         impl Counters {
@@ -104,6 +106,27 @@ impl Counters {
         self.shared.store(shared, Ordering::Relaxed);
     }
 
+    /// Notes that there was no room for what stands retained on the bus. While Redis is there nothing is
+    /// noted: a node that talks without end would have all others asked without end.
+    pub fn miss(&self) {
+        if self.redis_away() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that all descriptions that waited are written: there is room for what was missed.
+    pub fn catch_up(&self) {
+        if self.missed.swap(false, Ordering::Relaxed) {
+            self.to_ask.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whether what was missed is to be asked for, once.
+    #[must_use]
+    pub fn take_missed(&self) -> bool {
+        self.to_ask.swap(false, Ordering::Relaxed)
+    }
+
     /// What is wrong with Redis now, in a few words; `None` when nothing is.
     #[must_use]
     pub fn trouble(&self) -> Option<&'static str> {
@@ -131,6 +154,21 @@ pub fn add(counter: &AtomicU64, count: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_missed_while_redis_was_away_is_asked_for_once_it_has_caught_up() {
+        let counters = Counters::default();
+        counters.miss();
+        counters.catch_up();
+        assert!(!counters.take_missed());
+        counters.writer_away();
+        counters.miss();
+        counters.writer_back();
+        assert!(!counters.take_missed());
+        counters.catch_up();
+        assert!(counters.take_missed());
+        assert!(!counters.take_missed());
+    }
 
     #[test]
     fn the_trouble_with_redis_is_told_until_it_is_over() {

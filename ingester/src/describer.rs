@@ -99,13 +99,14 @@ pub enum What {
 }
 
 /// Writes descriptions as they come, many at once. While Redis is away they wait; what then finds no room is
-/// dropped and counted: inventory and status stand retained on the bus.
+/// dropped and counted: inventory and status stand retained on the bus, and are asked for once there is room.
 #[derive(Debug)]
 pub struct DescriberTask {
     describer: Describer,
     log: AlertLog,
     descriptions: mpsc::Receiver<Description>,
     counters: Arc<Counters>,
+    told_refusal: bool,
 }
 
 impl DescriberTask {
@@ -122,6 +123,7 @@ impl DescriberTask {
             log,
             descriptions,
             counters,
+            told_refusal: false,
         }
     }
 
@@ -135,25 +137,36 @@ impl DescriberTask {
                     self.log(&entry, undated).await;
                 }
             }
+            if self.descriptions.is_empty() {
+                self.counters.catch_up();
+            }
             sleep(GATHER).await;
         }
         "describer"
     }
 
     /// Writes what is no transition. Tries until Redis has taken it, or refused it for good.
-    async fn write(&self, batch: &[Description]) {
-        let told = latest(batch);
+    async fn write(&mut self, batch: &[Description]) {
+        let mut left = Left::of(latest(batch));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        loop {
-            match self.describer.write(&told, clock::unix_ms()).await {
-                Ok(refused) => {
-                    for error in refused.into_iter().flatten() {
+        while !left.told.is_empty() {
+            let written = self.describer.write(left.next(), clock::unix_ms()).await;
+            let wait = match written {
+                Ok(outcomes) => {
+                    let settled = left.settle(outcomes);
+                    for error in settled.refusals {
                         self.give_up(&error, 1);
                     }
-                    return;
+                    settled.again
                 }
-                Err(error) if error.may_retry() => sleep(backoff.next_wait()).await,
-                Err(error) => return self.give_up(&error, told.len()),
+                Err(error) if error.may_retry() => {
+                    left.lost();
+                    true
+                }
+                Err(error) => return self.give_up(&error, left.told.len()),
+            };
+            if wait {
+                sleep(backoff.next_wait()).await;
             }
         }
     }
@@ -176,10 +189,72 @@ impl DescriberTask {
         error.may_retry() && !denied
     }
 
-    /// That Redis is away is told by the writer; a refusal is told here.
-    fn give_up(&self, error: &StoreError, count: usize) {
-        warn!(%error, "redis refuses a description");
+    /// That Redis is away is told by the writer; a refusal is told here, once.
+    fn give_up(&mut self, error: &StoreError, count: usize) {
+        if !std::mem::replace(&mut self.told_refusal, true) {
+            warn!(%error, "redis refuses a description; other refusals are only counted");
+        }
         add(&self.counters.descriptions_dropped, count as u64);
+    }
+}
+
+/// What of a batch is still to be written. Each write of an event is an entry: none is repeated that Redis
+/// is known to have taken, and few of which it can't be known.
+#[derive(Debug)]
+struct Left<'b> {
+    told: Vec<(&'b NodePath, Told<'b>)>,
+    at_once: usize,
+}
+
+/// What came of a write.
+#[derive(Debug)]
+struct Settled {
+    /// Why Redis refuses some of it for good.
+    refusals: Vec<StoreError>,
+    /// Some of it is to be tried again.
+    again: bool,
+}
+
+impl<'b> Left<'b> {
+    fn of(told: Vec<(&'b NodePath, Told<'b>)>) -> Self {
+        let at_once = told.len().max(1);
+        Self { told, at_once }
+    }
+
+    /// What is written next.
+    fn next(&self) -> &[(&'b NodePath, Told<'b>)] {
+        &self.told[..self.at_once.min(self.told.len())]
+    }
+
+    /// Lets go of what was written or refused for good, by what came of each of the next ones.
+    fn settle(&mut self, outcomes: Vec<Option<StoreError>>) -> Settled {
+        let mut settled = Settled {
+            refusals: Vec::new(),
+            again: false,
+        };
+        let mut outcomes = outcomes.into_iter();
+        self.told.retain(|_| match outcomes.next() {
+            None => true,
+            Some(None) => false,
+            // What we may not do there concerns that key alone.
+            Some(Some(error))
+                if error.may_retry() && !matches!(error, StoreError::Denied { .. }) =>
+            {
+                settled.again = true;
+                true
+            }
+            Some(Some(error)) => {
+                settled.refusals.push(error);
+                false
+            }
+        });
+        self.at_once = self.at_once.saturating_mul(2);
+        settled
+    }
+
+    /// Takes fewer at once: whether the next ones were written can't be known.
+    fn lost(&mut self) {
+        self.at_once = self.at_once.min(self.told.len()).div_ceil(2).max(1);
     }
 }
 
@@ -239,6 +314,50 @@ mod tests {
             told,
             ["home.a 1", "home.b offline", "home.a online", "home.a 2"]
         );
+    }
+
+    #[test]
+    fn what_redis_has_taken_or_refused_is_not_written_again() {
+        let node: NodePath = "home.a".parse().unwrap();
+        let events: Vec<Event> = (0..5).map(|ts| Event { ts, ..tested() }).collect();
+        let told = events.iter().map(|event| (&node, Told::Event(event)));
+        let mut left = Left::of(told.collect());
+        let next = |left: &Left<'_>| -> Vec<u64> {
+            let event = |told: &(&NodePath, Told<'_>)| match told.1 {
+                Told::Event(event) => event.ts,
+                _ => unreachable!(),
+            };
+            left.next().iter().map(event).collect()
+        };
+        let denied = || StoreError::Denied {
+            reason: "NOPERM".to_owned(),
+        };
+        assert_eq!(next(&left), [0, 1, 2, 3, 4]);
+        let settled = left.settle(vec![
+            None,
+            Some(denied()),
+            None,
+            Some(StoreError::Full),
+            None,
+        ]);
+        assert!(settled.again);
+        assert!(matches!(settled.refusals[..], [StoreError::Denied { .. }]));
+        assert_eq!(next(&left), [3]);
+        assert!(!left.settle(vec![None]).again);
+        assert!(left.told.is_empty());
+    }
+
+    #[test]
+    fn after_a_lost_connection_less_and_less_is_written_at_once() {
+        let node: NodePath = "home.a".parse().unwrap();
+        let told = vec![(&node, Told::Status(Status::Online)); 5];
+        let mut left = Left::of(told);
+        for expected in [5, 3, 2, 1, 1] {
+            assert_eq!(left.next().len(), expected);
+            left.lost();
+        }
+        left.settle(vec![None]);
+        assert_eq!((left.next().len(), left.told.len()), (2, 4));
     }
 
     #[test]

@@ -270,8 +270,12 @@ impl Intake {
             return;
         };
         let descriptions = &self.descriptions;
+        let stands = matches!(what, What::Info(_) | What::Status(_));
         if !descriptions.put(&node.path, &node.descriptions, what, bytes) {
             add(&self.counters.descriptions_dropped, 1);
+            if stands {
+                self.counters.miss();
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct KeeperTask {
     again: Again,
     backoff: Backoff,
     told_refusal: bool,
+    /// Redis has given us an answer.
+    served: bool,
     /// Redis was full when a series was visited last.
     full: bool,
 }
@@ -100,6 +102,7 @@ impl KeeperTask {
             again: Again::default(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             told_refusal: false,
+            served: false,
             full: false,
         }
     }
@@ -262,6 +265,7 @@ impl KeeperTask {
         match result {
             Ok(done) => {
                 self.backoff.reset();
+                self.served = true;
                 Some(Some(done))
             }
             Err(StoreError::Full) => {
@@ -269,17 +273,33 @@ impl KeeperTask {
                 self.full = true;
                 Some(None)
             }
-            Err(error) if error.may_retry() => {
+            Err(error) if self.may_retry(&error) => {
+                if matches!(error, StoreError::Denied { .. }) && !self.counters.redis_away() {
+                    self.tell(&error);
+                }
                 sleep(self.backoff.next_wait()).await;
                 None
             }
             Err(error) => {
                 add(&self.counters.keeper_refused, 1);
-                if !std::mem::replace(&mut self.told_refusal, true) {
-                    warn!(%error, "redis refuses the keeper; other refusals are only counted");
-                }
+                self.tell(&error);
                 Some(None)
             }
+        }
+    }
+
+    /// Tells whether to try again. What is denied us while samples are written, and after Redis has served
+    /// us, is some keys alone: the others are not to wait for them.
+    fn may_retry(&self, error: &StoreError) -> bool {
+        let denied = matches!(error, StoreError::Denied { .. })
+            && self.served
+            && !self.counters.redis_away();
+        error.may_retry() && !denied
+    }
+
+    fn tell(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.told_refusal, true) {
+            warn!(%error, "redis refuses the keeper; other refusals are only counted");
         }
     }
 }

@@ -143,6 +143,7 @@ pub async fn start(
             describer.clone(),
             sender.clone(),
             subscriber::retained(&bus.root),
+            Arc::clone(&counters),
         ),
         describer: DescriberTask::new(describer, log, descriptions_in, Arc::clone(&counters)),
         keeper: KeeperTask::new(keeper, Arc::clone(&counters)),

@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hostbus_store::{Caution, Claim, Connection, Facts, cautions};
+use hostbus_store::{Caution, Claim, Connection, Facts, StoreError, cautions};
 use hostbus_wire::SiteId;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -23,6 +23,7 @@ pub struct Lookout {
     counters: Arc<Counters>,
     told: Vec<Caution>,
     shared: bool,
+    told_failure: bool,
 }
 
 impl Lookout {
@@ -35,6 +36,7 @@ impl Lookout {
             counters,
             told: Vec::new(),
             shared: false,
+            told_failure: false,
         }
     }
 
@@ -44,15 +46,7 @@ impl Lookout {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            if let Ok(shared) = self.claim.renew().await {
-                if shared && !self.shared {
-                    warn!(
-                        "another ingester writes to this redis; only one may run for a site: end the other"
-                    );
-                }
-                self.shared = shared;
-                self.counters.set_shared(shared);
-            }
+            self.claim().await;
             if let Ok(facts) = Facts::ask(&self.connection).await {
                 let found = cautions(&facts);
                 for caution in new(&found, &self.told) {
@@ -62,6 +56,26 @@ impl Lookout {
                     info!("redis is set up well again");
                 }
                 self.told = found;
+            }
+        }
+    }
+
+    async fn claim(&mut self) {
+        match self.claim.renew().await {
+            Ok(shared) => {
+                if shared && !self.shared {
+                    warn!(
+                        "another ingester writes to this redis, of this site or of another; only one may: end the other"
+                    );
+                }
+                self.shared = shared;
+                self.counters.set_shared(shared);
+            }
+            Err(StoreError::Unavailable { .. } | StoreError::Full) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.told_failure, true) {
+                    warn!(%error, "whether another ingester writes to this redis can't be told");
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What stands in Redis once and does not come by itself, written again when it is gone: after a FLUSHALL,
-//! or a failover to an empty server.
+//! or a failover to an empty server. And asked for again when it came while there was no room for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostbus_client::Sender;
@@ -8,6 +9,8 @@ use hostbus_store::{Describer, StoreError};
 use hostbus_wire::QoS;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
+
+use crate::counters::Counters;
 
 /// How often Redis is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -24,21 +27,28 @@ pub struct Restorer {
     /// We wrote the fields.
     written: bool,
     /// Inventories and states are to be asked for.
-    emptied: bool,
+    to_ask: bool,
     told: bool,
+    counters: Arc<Counters>,
 }
 
 impl Restorer {
     /// One that subscribes once more to the filters `retained` when Redis was emptied.
     #[must_use]
-    pub fn new(describer: Describer, sender: Sender, retained: Vec<(String, QoS)>) -> Self {
+    pub fn new(
+        describer: Describer,
+        sender: Sender,
+        retained: Vec<(String, QoS)>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             describer,
             sender,
             retained,
             written: false,
-            emptied: false,
+            to_ask: false,
             told: false,
+            counters,
         }
     }
 
@@ -65,13 +75,17 @@ impl Restorer {
             self.describer.fields().await?;
             if std::mem::replace(&mut self.written, true) {
                 info!("redis was emptied; inventories and states are asked for again");
-                self.emptied = true;
+                self.to_ask = true;
             }
+        }
+        if self.counters.take_missed() {
+            info!("redis was away for long; inventories and states are asked for again");
+            self.to_ask = true;
         }
         // Without a connection all comes with the next one, and once more then.
         let mut asked = self.retained.iter();
-        if self.emptied && asked.all(|(filter, qos)| self.sender.subscribe(filter, *qos).is_ok()) {
-            self.emptied = false;
+        if self.to_ask && asked.all(|(filter, qos)| self.sender.subscribe(filter, *qos).is_ok()) {
+            self.to_ask = false;
         }
         Ok(())
     }

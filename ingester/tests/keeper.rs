@@ -104,3 +104,24 @@ async fn while_redis_is_full_each_series_makes_what_room_it_can() {
     }
     ingester.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_denied_of_one_node_is_counted_and_passed_over() {
+    let site = site().await;
+    let client = redis::Client::open(site.store.url.as_deref().unwrap()).unwrap();
+    let mut redis = client.get_connection().unwrap();
+    write(&mut redis);
+    redis::cmd("ACL")
+        .arg("SETUSER")
+        .arg("default")
+        .arg(&["resetkeys", "~hb:[^{]*", "~hb:{home.b}:*"])
+        .exec(&mut redis)
+        .unwrap();
+    let mut listener = site.listen("hostbus/v1/home/_system/ingester/main").await;
+    let ingester = site.ingester().await;
+    let health = listener
+        .health(|health| health.counters["keeper_refused"] > 0)
+        .await;
+    assert_eq!(health.counters["keeper_visits"], 0);
+    ingester.stop().await.unwrap();
+}

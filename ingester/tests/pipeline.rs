@@ -233,6 +233,37 @@ async fn an_emptied_redis_is_told_again_what_stands_there_once() {
 }
 
 #[tokio::test]
+async fn a_state_that_found_no_room_while_redis_was_away_stands_there_after_all() {
+    let mut site = site().await;
+    site.stop_redis().await;
+    let config = hostbus_ingester::Config {
+        queue_bytes: 1024 * 1024,
+        ..hostbus_ingester::Config::default()
+    };
+    let ingester = site.ingester_with(config).await;
+    let mut bus = site.listen(HEALTH).await;
+    bus.health(|health| health.reason.as_deref() == Some("redis is away"))
+        .await;
+    // More than half a megabyte takes, by what each weighs.
+    for _ in 0..1_100 {
+        bus.publish("hostbus/v1/home/b/status", b"offline").await;
+    }
+    bus.publish_retained("hostbus/v1/home/a/status", b"online")
+        .await;
+    bus.health(|health| health.counters["messages"] > 1_100)
+        .await;
+    site.start_redis().await;
+    let node = "home.a".parse().unwrap();
+    let reader = site.reader();
+    until("the status stands there", async || {
+        let info = reader.info(&node).await;
+        info.is_ok_and(|info| info.contains_key("status"))
+    })
+    .await;
+    ingester.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_sample_far_ahead_is_stored_under_our_time_with_one_event() {
     let site = site().await;
     let _ingester = site.ingester().await;

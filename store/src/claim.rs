@@ -1,5 +1,5 @@
-//! Whether another ingester of the same site writes to the same Redis. Each node must have one writer: of
-//! two, each would go on from marks that the other moves.
+//! Whether another ingester writes to the same Redis. Each node must have one writer: of two, each would go
+//! on from marks that the other moves. An ingester takes the nodes of all sites, whatever its own.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -13,24 +13,22 @@ use crate::row::text;
 /// How long a claim stands that is not renewed.
 const STANDS_SECONDS: u64 = 300;
 
-/// An ingester's word that it writes the nodes of a site.
+/// An ingester's word that it writes here.
 #[derive(Debug)]
 pub struct Claim {
     connection: Connection,
-    key: String,
     own: String,
     made: bool,
 }
 
 impl Claim {
-    /// A claim of `site`, which is not made yet.
+    /// A claim of the ingester of `site`, which is not made yet.
     #[must_use]
     pub fn new(connection: Connection, site: &SiteId) -> Self {
         let random = RandomState::new().build_hasher().finish();
         Self {
             connection,
-            key: keys::ingester(site),
-            own: format!("{random:016x}"),
+            own: format!("{site} {random:016x}"),
             made: false,
         }
     }
@@ -42,7 +40,7 @@ impl Claim {
     /// Redis failed; may be called again.
     pub async fn renew(&mut self) -> Result<bool, StoreError> {
         let mut set = redis::cmd("SET");
-        set.arg(&self.key).arg(&self.own);
+        set.arg(keys::INGESTER).arg(&self.own);
         set.arg("GET").arg("EX").arg(STANDS_SECONDS);
         let before = self.connection.command(&set).await?;
         let others = text(&before).is_some_and(|before| before != self.own);

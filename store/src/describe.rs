@@ -1,6 +1,7 @@
 //! Writing what is no time series: inventory, status, events, the fields' meaning.
 //!
-//! All of it may be written twice without harm, but for events: each write is an entry.
+//! All of it may be written twice without harm, but for events: each write is an entry. So of what is
+//! written at once each is answered for itself, and only what Redis did not take is written again.
 
 use hostbus_wire::NodePath;
 use hostbus_wire::event::{Event, Severity};
@@ -71,11 +72,12 @@ impl Describer {
         }
     }
 
-    /// Writes what is told of nodes, all at once, and gives of each why Redis refuses it, if it does. Of
-    /// one node there may be one inventory.
+    /// Writes what is told of nodes, all at once, and gives of each why Redis did not take it, if it did
+    /// not: for good, or for now ([`StoreError::may_retry`]). Of one node there may be one inventory.
     ///
     /// # Errors
-    /// Redis failed. Called again, an event may stand there twice.
+    /// The connection failed, or Redis serves nobody. Called again with the same, an event may stand there
+    /// twice.
     pub async fn write(
         &self,
         told: &[(&NodePath, Told<'_>)],
@@ -87,7 +89,7 @@ impl Describer {
                 look.cmd("HKEYS").arg(NodeKeys::new(node).info());
             }
         }
-        let known = self.replies(&look).await?;
+        let known = self.look(&look).await?;
         let (mut known, mut pipeline) = (known.iter(), Pipeline::new());
         let mut owners = Vec::new();
         for (number, (node, told)) in told.iter().enumerate() {
@@ -101,7 +103,10 @@ impl Describer {
             owners.resize(pipeline.len(), number);
         }
         let mut refused: Vec<_> = told.iter().map(|_| None).collect();
-        for (number, reply) in owners.into_iter().zip(self.replies(&pipeline).await?) {
+        for (number, reply) in owners
+            .into_iter()
+            .zip(self.connection.replies(&pipeline).await?)
+        {
             if let Value::ServerError(error) = reply {
                 refused[number] = Some(judge("a description", &error));
             }
@@ -149,8 +154,9 @@ impl Describer {
         refused.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// The replies to a pipeline; those among them that say that Redis can't serve now make it fail.
-    async fn replies(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+    /// The replies to a pipeline that only reads; those among them that say that Redis can't serve now make
+    /// it fail.
+    async fn look(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let replies = self.connection.replies(pipeline).await?;
         for reply in &replies {
             if let Value::ServerError(error) = reply {

@@ -33,13 +33,13 @@
 //! hb:alerts:log            stream      the transitions of alerts: ts, node, rule, instance, kind,
 //!                                      severity, message, value, channel, by; about 100,000
 //! hb:fields                hash        cpu.usage_percent -> `<unit> <meaning>`
-//! hb:ingester:<site>       string      the word of the one ingester that writes here; expires
+//! hb:ingester              string      the word of the one ingester that writes here, with its site; expires
 //! ```
 //! `S.N` is site and node. The braces make it the hash tag: all keys of a node share one slot of a
 //! Redis Cluster. Streams and late rows expire an hour after the retention, so that a dead node's
 //! rows go; its `info`, `series` and place in `hb:nodes` stay.
 
-use hostbus_wire::{NodePath, SiteId};
+use hostbus_wire::NodePath;
 
 use crate::tier::Tier;
 
@@ -59,6 +59,9 @@ pub const EVENTS_KEPT: u32 = 10_000;
 /// About how many transitions of alerts are kept.
 pub const ALERTS_KEPT: u32 = 100_000;
 
+/// The claim of the one ingester.
+pub(crate) const INGESTER: &str = "hb:ingester";
+
 /// Fields of a node's `info` that are no inventory.
 pub mod info {
     /// `online` or `offline`.
@@ -71,11 +74,6 @@ pub mod info {
     pub const SEEN: &str = "seen";
     /// What the state of a collector begins with.
     pub const COLLECTOR: &str = "collector.";
-}
-
-/// The claim of a site's one ingester.
-pub(crate) fn ingester(site: &SiteId) -> String {
-    format!("hb:ingester:{site}")
 }
 
 /// The key of the late rows that belong to the stream `raw`.

@@ -170,3 +170,46 @@ async fn what_is_denied_of_one_description_costs_the_others_nothing() {
     assert_eq!(reader.info(&a).await.unwrap()["status"], "online");
     assert_eq!(reader.info(&b).await.unwrap()["machine"], "box");
 }
+
+#[tokio::test]
+async fn of_what_meets_a_full_memory_only_the_rest_is_written_again() {
+    const EVENTS: usize = 40;
+    let fixture = fixture().await;
+    let mut redis = fixture.redis();
+    let about: String = redis::cmd("INFO").arg("memory").query(&mut redis).unwrap();
+    let used = about
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    let used: u64 = used.unwrap().parse().unwrap();
+    let mut limit = |bytes: u64| {
+        redis::cmd("CONFIG")
+            .arg(&["SET", "maxmemory", &bytes.to_string()])
+            .exec(&mut redis)
+            .unwrap();
+    };
+    // There is room for some of the five megabytes.
+    limit(used + 2_000_000);
+    let event = Event {
+        ts: T,
+        kind: "tested".to_owned(),
+        severity: Severity::Info,
+        message: "m".repeat(60_000),
+        details: [].into(),
+    };
+    let a = node("a");
+    let mut told = vec![(&*a, Told::Event(&event)); EVENTS];
+    let describer = Describer::open(&fixture.config).unwrap();
+    let outcomes = describer.write(&told, T).await.unwrap();
+    assert!(outcomes[0].is_none());
+    assert!(matches!(outcomes[EVENTS - 1], Some(StoreError::Full)));
+    let mut outcomes = outcomes.iter();
+    told.retain(|_| outcomes.next().unwrap().is_some());
+    limit(0);
+    let outcomes = describer.write(&told, T).await.unwrap();
+    assert!(outcomes.iter().all(Option::is_none), "{outcomes:?}");
+    for key in ["hb:{home.a}:events", "hb:events"] {
+        let stand: usize = redis::cmd("XLEN").arg(key).query(&mut redis).unwrap();
+        // The memory may have ended between the two entries of one event.
+        assert!((EVENTS..=EVENTS + 1).contains(&stand), "{key}: {stand}");
+    }
+}

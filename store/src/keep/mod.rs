@@ -116,6 +116,17 @@ struct Progress {
     gathering: Option<Gathering>,
 }
 
+impl Progress {
+    /// Forgets all that is to be read again. Since when late rows are gathered can't be: where Redis is lost
+    /// again and again, they would never be merged.
+    fn forget(&mut self) {
+        *self = Self {
+            gathering: self.gathering,
+            ..Self::default()
+        };
+    }
+}
+
 impl Keeper {
     /// A keeper with a connection of its own. Connects on first use.
     ///
@@ -173,13 +184,15 @@ impl Keeper {
             Err(Halt::Contended) => {
                 tended.contended = true;
                 tended.more = true;
-                progress = Progress {
-                    gathering: progress.gathering,
-                    ..Progress::default()
-                };
+                progress.forget();
             }
             Err(Halt::Store(error)) => {
-                self.nodes.remove(node);
+                known.changes = None;
+                known.series.insert(series.into(), progress);
+                known.series.values_mut().for_each(Progress::forget);
+                known
+                    .series
+                    .retain(|_, progress| progress.gathering.is_some());
                 return Err(error);
             }
         }

@@ -145,7 +145,11 @@ impl Visit<'_> {
         if pipeline.is_empty() {
             return Ok(Answers::default());
         }
-        let mut answers = self.connection.ask(&pipeline).await?;
+        let mut answers = match self.connection.ask(&pipeline).await {
+            // Somebody may have closed the connection while nobody asked; to read again does no harm.
+            Err(StoreError::Unavailable { .. }) if first => self.connection.ask(&pipeline).await?,
+            answers => answers?,
+        };
         self.begun = true;
         if !std::mem::replace(&mut self.watching, true) {
             let found = answers.get(own - 1).text();

@@ -129,6 +129,40 @@ async fn a_block_is_written_anew_once_for_all_late_rows_that_come_one_after_the_
 }
 
 #[tokio::test]
+async fn late_rows_are_merged_though_redis_is_lost_between_the_visits() {
+    let mut site = Site::new().await;
+    let mut keeper = site.keeper(&[]);
+    for (at_ms, row) in &steady(T, T + HOUR) {
+        site.write(*at_ms, row);
+    }
+    let mut now_ms = T + HOUR + MINUTE;
+    site.tend(&mut keeper, now_ms).await;
+    site.write(T + 5, &row(1));
+    assert!(
+        keeper
+            .tend(&site.node, SERIES, now_ms)
+            .await
+            .unwrap()
+            .waiting
+    );
+
+    // Somebody closes connections on which nobody speaks.
+    site.ask::<i64>("CLIENT", &["KILL", "TYPE", "normal"]);
+    now_ms += MINUTE / 2;
+    let tended = keeper.tend(&site.node, SERIES, now_ms).await.unwrap();
+    assert!(tended.waiting);
+
+    // Redis serves nobody for a while.
+    site.ask::<String>("ACL", &["SETUSER", "default", "-xrevrange"]);
+    let failed = keeper.tend(&site.node, SERIES, now_ms).await;
+    assert!(failed.unwrap_err().may_retry());
+    site.ask::<String>("ACL", &["SETUSER", "default", "+@all"]);
+    now_ms += MINUTE / 2;
+    let tended = keeper.tend(&site.node, SERIES, now_ms).await.unwrap();
+    assert_eq!((tended.merged_rows, site.late()), (1, 0));
+}
+
+#[tokio::test]
 async fn rows_that_come_after_the_first_look_are_summed_up() {
     let mut site = Site::new().await;
     let mut keeper = site.keeper(&[]);
