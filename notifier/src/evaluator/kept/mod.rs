@@ -312,7 +312,8 @@ impl Kept {
                 _ => continue,
             };
             let fold = book.rules.get(rule as usize)?.fold;
-            if Memory::is_spoilt(fold, reader.unheard_ms, reader.interval_ms) {
+            let is_spoilt = Memory::is_spoilt(fold, reader.unheard_ms, reader.interval_ms);
+            if is_spoilt || !memory.is_past(fold, slice.kept_ms) {
                 continue;
             }
             let Some(instance) = &mut instance else {
