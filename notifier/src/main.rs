@@ -3,6 +3,7 @@
 mod arguments;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use hostbus_daemon::{CancellationToken, exit, logging, shutdown};
@@ -23,8 +24,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn run(settings: Settings) -> anyhow::Result<()> {
+fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(watch(settings));
+    // A thread that is stuck in a system call must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    done
+}
+
+async fn watch(settings: Settings) -> anyhow::Result<()> {
     let Settings { bus, notifier, log } = settings;
     logging::start(&log)?;
     let token = CancellationToken::new();

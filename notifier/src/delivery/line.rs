@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hostbus_daemon::{Backoff, CancellationToken};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument, info, info_span, warn};
 
@@ -44,6 +44,8 @@ pub(super) struct Line {
     broken: Option<String>,
     /// When the files of a broken channel are looked at next.
     look_at: Instant,
+    /// A look that has not come to its end: the disk hangs.
+    looking: Option<JoinHandle<Result<bool, String>>>,
     /// No try before that, after a failure.
     not_before: Option<Instant>,
     /// The messages of the notice at the head.
@@ -66,6 +68,7 @@ impl Line {
             calm: Backoff::new(patience.first_calm_wait, patience.longest_calm_wait),
             broken: None,
             look_at: Instant::now(),
+            looking: None,
             channel,
             carrier,
             spool,
@@ -159,9 +162,14 @@ impl Line {
         if self.broken.is_none() || Instant::now() < self.look_at {
             return;
         }
-        let carrier = Arc::clone(&self.carrier);
-        let renewing = tokio::task::spawn_blocking(move || carrier.renew());
-        let renewed = timeout(self.patience.send_within, renewing).await;
+        let looking = self.looking.get_or_insert_with(|| {
+            let carrier = Arc::clone(&self.carrier);
+            spawn_blocking(move || carrier.renew())
+        });
+        let renewed = timeout(self.patience.send_within, looking).await;
+        if renewed.is_ok() {
+            self.looking = None;
+        }
         self.look_at = Instant::now() + self.patience.look_every;
         match renewed {
             Ok(Ok(Ok(true))) => {

@@ -191,7 +191,12 @@ impl Engine {
                 self.sample(node, retained, now_ms);
                 return;
             }
-            Said::Gone(node) => self.evaluator.forget(&node, &mut self.changes),
+            Said::Gone(node) => {
+                if let Some(hearing) = &mut self.hearing {
+                    hearing.samples.remove(&node);
+                }
+                self.evaluator.forget(&node, &mut self.changes);
+            }
             Said::Status(node, status) => {
                 self.evaluator
                     .status(&node, status, retained, now_ms, &mut self.changes);

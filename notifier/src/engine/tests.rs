@@ -1,5 +1,7 @@
 //! The engine on a bus with one notifier, which hears all it says.
 
+mod hearing;
+
 use hostbus_wire::alert::{AlertSeverity, AlertState, BY_RULES};
 use hostbus_wire::health::Health;
 use hostbus_wire::sample::Cpu;
@@ -279,59 +281,6 @@ fn a_mark_that_was_lost_with_the_connection_is_said_again() {
     site.steps(5);
     assert!(site.said.iter().any(|said| said.kind == Kind::Told));
     assert_eq!(site.forgotten, [outcome]);
-}
-
-#[test]
-fn what_stands_is_heard_even_if_our_own_word_overtakes_it() {
-    let mut site = Site::new();
-    let stamp = site.now.unix_ms;
-    site.engine.connected(stamp, site.now);
-    let health = |ts| encode(&crate::health::stopped(ts)).unwrap();
-    let own = "hostbus/v1/home/_system/notifier/main";
-    // Of the run before: no end.
-    site.hear(own, health(stamp - 1), true);
-    assert!(!site.engine.asks());
-    site.hear(own, health(stamp), false);
-    assert!(site.engine.asks());
-    site.engine.asked();
-    assert!(!site.engine.asks());
-    // The broker takes its time.
-    site.steps(20);
-    assert!(!site.engine.is_synced());
-    let alert = b"{\"severity\": \"critical\"}".to_vec();
-    site.hear("hostbus/v1/home/web1/alerts/x", alert, true);
-    site.steps(20);
-    // Our next health goes out before the end has come.
-    site.hear(own, health(stamp + 10_000), false);
-    assert!(!site.engine.is_synced());
-    site.hear(own, health(stamp + 10_000), true);
-    site.steps(4);
-    assert!(site.engine.is_synced());
-    assert_eq!(site.engine.alerts(), (0, 1));
-}
-
-#[test]
-fn a_broker_that_keeps_our_health_from_us_does_not_stop_us() {
-    let mut site = Site::new();
-    site.engine.connected(site.now.unix_ms, site.now);
-    site.steps(90);
-    assert!(!site.engine.is_synced());
-    site.steps(20);
-    assert!(site.engine.is_synced());
-}
-
-#[test]
-fn a_node_that_was_removed_takes_its_alerts_along() {
-    let mut site = Site::new();
-    site.connect();
-    site.steps(20);
-    site.sample(90.0);
-    site.steps(2);
-    site.hear("hostbus/v1/home/web1/status", Vec::new(), false);
-    site.steps(2);
-    let alert = site.said.iter().find(|said| said.kind == Kind::Alert);
-    assert_eq!(alert.unwrap().payload, b"");
-    assert_eq!(site.engine.alerts(), (0, 0));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!
 //! A fold says nothing until it has seen enough: an aggregate and a rate the whole of their window, a
 //! forecast half of it, so that nothing is raised or resolved by a window's first samples. A hole longer
-//! than the window begins it anew, be it the node's or that of a notifier that was stopped.
+//! than the window begins it anew, be it the node's or that of a notifier that was stopped. A sum and a count
+//! begin anew after a shorter stop, too: values that nobody heard make them less than they are.
 //!
 //! | module | owns |
 //! |---|---|
@@ -91,6 +92,18 @@ impl Memory {
                 window.push(fold, window_ms, value, now_ms);
                 window.read(fold, window_ms, interval_ms, now_ms)
             }
+        }
+    }
+
+    /// Whether what `fold` remembers is of no use after `unheard_ms` in which nobody listened. A sum bears the
+    /// loss of one value or of one step; the others say the same by fewer values.
+    pub(super) fn is_spoilt(fold: Fold, unheard_ms: u64, interval_ms: u64) -> bool {
+        match fold {
+            Fold::Aggregate {
+                how: Aggregate::Sum | Aggregate::Count,
+                window_ms,
+            } => unheard_ms > interval_ms.max(step_ms(window_ms)),
+            _ => false,
         }
     }
 

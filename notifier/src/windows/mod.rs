@@ -14,7 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{io, vec};
+use std::{io, thread, vec};
 
 use hostbus_wire::NodePath;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +31,8 @@ const EVERY_MS: u64 = 300_000;
 const AGAIN_MS: u64 = 10_000;
 /// From one slice to the next.
 const SLICE_EVERY: Duration = Duration::from_millis(2);
+/// From one look to the next whether the disk has taken one, where it is slow.
+const ROOM_EVERY: Duration = Duration::from_millis(100);
 /// How many slices may wait for the disk.
 const SLICES: usize = 4;
 /// How long a stop waits for the disk.
@@ -113,8 +115,8 @@ impl Windows {
                 );
             }
             Err(oneshot::error::TryRecvError::Empty) if saving.left.is_some() => {
-                saving.give(evaluator, now.unix_ms);
-                return Some(SLICE_EVERY);
+                let given = saving.give(evaluator, now.unix_ms);
+                return Some(if given { SLICE_EVERY } else { ROOM_EVERY });
             }
             Err(oneshot::error::TryRecvError::Empty) => {}
         }
@@ -145,7 +147,11 @@ impl Windows {
     }
 
     /// Writes what the evaluator holds at the end, unless the disk hangs.
-    pub async fn close(mut self, evaluator: &Evaluator, now_ms: u64) {
+    pub async fn close(self, evaluator: &Evaluator, now_ms: u64) {
+        self.close_within(CLOSE_WITHIN, evaluator, now_ms).await;
+    }
+
+    async fn close_within(mut self, within: Duration, evaluator: &Evaluator, now_ms: u64) {
         let closing = async {
             if let Some(Saving { parts, written, .. }) = self.saving.take() {
                 // It gives up once nothing more comes: two must not write at once.
@@ -166,7 +172,7 @@ impl Windows {
             drop(parts);
             written.await.ok()
         };
-        match timeout(CLOSE_WITHIN, closing).await {
+        match timeout(within, closing).await {
             Ok(Some(Err(error))) => warn!(%error, "windows can't be kept, they will fill anew"),
             Ok(_) => {}
             Err(_) => warn!("the disk does not answer, windows are left as they were kept before"),
@@ -183,10 +189,16 @@ impl Saving {
     fn begin(path: PathBuf, evaluator: &Evaluator, now_ms: u64) -> Self {
         let (parts, received) = mpsc::channel(SLICES);
         let (sender, written) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            // Who asked may be gone.
-            let _ = sender.send(file::write(&path, now_ms, received));
-        });
+        // Nothing waits for this thread, as a runtime does for its own: a disk may hang for ever.
+        let spawned = thread::Builder::new()
+            .name("windows".to_owned())
+            .spawn(move || {
+                // Who asked may be gone.
+                let _ = sender.send(file::write(&path, now_ms, received));
+            });
+        if let Err(error) = spawned {
+            warn!(%error, "windows can't be kept without a thread");
+        }
         Self {
             left: Some(evaluator.remembered().into_iter()),
             parts,
@@ -197,15 +209,17 @@ impl Saving {
         }
     }
 
-    /// Gives one part to the disk, if it has room for it.
-    fn give(&mut self, evaluator: &Evaluator, now_ms: u64) {
+    /// Gives one part to the disk, if it has room for it. Tells whether it had.
+    fn give(&mut self, evaluator: &Evaluator, now_ms: u64) -> bool {
         let parts = self.parts.clone();
         // A thread that has ended tells why by itself.
-        if let Ok(room) = parts.try_reserve()
-            && let Some(part) = self.next(evaluator, now_ms)
-        {
+        let Ok(room) = parts.try_reserve() else {
+            return false;
+        };
+        if let Some(part) = self.next(evaluator, now_ms) {
             room.send(part);
         }
+        true
     }
 
     /// The next part; `None` once the end was given.

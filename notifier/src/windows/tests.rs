@@ -6,6 +6,7 @@ use std::time::Instant;
 use hostbus_wire::Sample;
 use hostbus_wire::alert::AlertState;
 use hostbus_wire::sample::Cpu;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::file::{Unusable, read};
 use super::*;
@@ -45,6 +46,14 @@ impl Site {
     }
 
     fn send(&mut self, percent: f64) -> Vec<Change> {
+        let mut out = self.hear("home.web1", percent);
+        self.now.unix_ms += 10_000;
+        self.now.steady_ms += 10_000;
+        self.evaluator.tick(self.now.unix_ms, &mut out);
+        out
+    }
+
+    fn hear(&mut self, node: &str, percent: f64) -> Vec<Change> {
         self.seq += 1;
         let mut cpu = Cpu::new();
         cpu.usage_percent = Some(percent);
@@ -57,13 +66,10 @@ impl Site {
             cpu: Some(cpu),
             ..Sample::default()
         };
-        let path = "home.web1".parse().unwrap();
+        let path = node.parse().unwrap();
         let mut out = Vec::new();
         self.evaluator
             .sample(&path, &(&sample).into(), false, self.now.unix_ms, &mut out);
-        self.now.unix_ms += 10_000;
-        self.now.steady_ms += 10_000;
-        self.evaluator.tick(self.now.unix_ms, &mut out);
         out
     }
 
@@ -217,4 +223,41 @@ async fn without_a_folder_or_a_disk_all_goes_on() {
         tokio::task::yield_now().await;
     }
     assert!(windows.fails && windows.saving.is_none());
+}
+
+/// Makes writing the windows of `main` hang, as on a disk that does not answer: a pipe that nobody reads.
+fn hang(folder: &Path) {
+    let path = folder.join("windows-main.kept.new");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_disk_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    hang(folder.path());
+    let mut site = Site::new(BEGIN_MS, None);
+    site.sends(5);
+    let (windows, _) = Windows::open(Some(folder.path()), "main", BEGIN_MS).await;
+    let within = Duration::from_millis(20);
+    let closing = windows.close_within(within, &site.evaluator, site.now.unix_ms);
+    timeout(DEADLINE, closing).await.unwrap();
+    assert!(!folder.path().join("windows-main.kept").exists());
+    // The runtime that ends with this test waits for all threads of its own.
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_not_looked_at_all_the_time() {
+    let folder = tempfile::tempdir().unwrap();
+    hang(folder.path());
+    let mut site = Site::new(BEGIN_MS, None);
+    for number in 0..10_000 {
+        site.hear(&format!("home.{}{number}", "a".repeat(20)), 10.0);
+    }
+    let (mut windows, _) = Windows::open(Some(folder.path()), "main", BEGIN_MS).await;
+    site.now.steady_ms += EVERY_MS;
+    let waits: Vec<_> = (0..SLICES + 3)
+        .map(|_| windows.turn(&site.evaluator, site.now))
+        .collect();
+    assert_eq!(waits[..=SLICES], [Some(SLICE_EVERY); SLICES + 1]);
+    assert_eq!(waits[SLICES + 1..], [Some(ROOM_EVERY); 2]);
 }

@@ -238,8 +238,9 @@ fn webhook_verdict(answer: &Answer) -> Verdict {
         // Something between us and Slack answered.
         (200..=399, _) => answer.later(),
         (_, word) if is_about_the_message(word) => answer.refused(mending(word)),
-        (400, word) if !is_about_the_channel(word) => answer.refused(mending(word)),
-        (_, word) => answer.broken(mending(word)),
+        (_, word) if is_about_the_channel(word) => answer.broken(mending(word)),
+        // A word that is not known here, or that of something between us and Slack.
+        (_, word) => answer.by_status(mending(word)),
     }
 }
 
@@ -309,7 +310,7 @@ fn is_about_the_message(word: &str) -> bool {
     )
 }
 
-/// Whether it is a word of a webhook that is gone or may not post, which may come with a status of 400.
+/// Whether it is a word of a webhook that is gone or may not post, whatever status it comes with.
 fn is_about_the_channel(word: &str) -> bool {
     matches!(
         word,
@@ -498,6 +499,25 @@ mod tests {
                 (200, "", "<html>", Retry, ""),
                 (404, "", "", Broken, "api_url"),
                 (429, "5", "{\"ok\": false}", RetryAfterMs(5000), ""),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_status_without_a_known_word_says_whose_fault_it_is() {
+        let hook = opened(HOOK).unwrap();
+        examples::judges(
+            &hook,
+            &[
+                (413, "", "<html>Request Entity Too Large", Refused, "413"),
+                (413, "", "", Refused, "413"),
+                (409, "", "something_new", Refused, "something_new"),
+                (422, "", "", Refused, "422"),
+                (401, "", "", Broken, "401"),
+                (403, "", "something_new", Broken, "something_new"),
+                (404, "", "<html>", Broken, "404"),
+                (413, "", "no_service", Broken, "make a new one"),
+                (413, "", "invalid_payload", Refused, "template"),
             ],
         );
     }

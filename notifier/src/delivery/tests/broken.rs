@@ -1,5 +1,7 @@
 //! Channels that are broken until somebody mends them.
 
+use std::sync::mpsc;
+
 use super::*;
 
 #[tokio::test]
@@ -98,5 +100,64 @@ async fn what_is_too_old_for_a_broken_channel_ends_without_troubling_it() {
         tokio::task::yield_now().await;
     }
     assert_eq!((*tries.borrow(), spool.figures()[0].1.queued), (1, 1));
+    delivery.stop().await;
+}
+
+/// A channel that is broken, and whose files are on a disk that hangs until the sender is dropped.
+struct Stuck {
+    tries: watch::Sender<usize>,
+    looks: AtomicU64,
+    disk: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Carrier for Stuck {
+    fn messages(&self, notice: &Notice) -> Vec<Message> {
+        vec![message(notice, 1)]
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::FREE
+    }
+
+    fn send<'a>(&'a self, _: &'a Message, _: u64) -> Sending<'a> {
+        self.tries.send_modify(|tries| *tries += 1);
+        Box::pin(async {
+            Verdict::Broken {
+                reason: "unknown token".to_owned(),
+            }
+        })
+    }
+
+    fn renew(&self) -> Result<bool, String> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let _ = self.disk.lock().unwrap().recv();
+        Ok(false)
+    }
+}
+
+#[tokio::test]
+async fn files_on_a_disk_that_hangs_are_waited_for_by_one_thread() {
+    let spool = in_memory();
+    push(&spool, vec![notice(1, "ops")]);
+    let (disk, hangs) = mpsc::channel();
+    let ops = Arc::new(Stuck {
+        tries: watch::Sender::new(0),
+        looks: AtomicU64::new(0),
+        disk: Mutex::new(hangs),
+    });
+    let patience = Patience {
+        send_within: Duration::from_millis(20),
+        ..QUICK
+    };
+    let active = watch::Sender::new(true);
+    let carrier: Arc<dyn Carrier> = ops.clone();
+    let channels = vec![("ops".to_owned(), carrier)];
+    let (gate, token) = (active.subscribe(), CancellationToken::new());
+    let delivery = Delivery::start(channels, &spool, &gate, patience, || 1000, &token);
+    let mut tries = ops.tries.subscribe();
+    let often = tries.wait_for(|tries| *tries > 5);
+    drop(timeout(DEADLINE, often).await.unwrap().unwrap());
+    assert_eq!(ops.looks.load(Ordering::Relaxed), 1);
+    drop(disk);
     delivery.stop().await;
 }

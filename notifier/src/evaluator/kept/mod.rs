@@ -14,6 +14,8 @@
 //!
 //! A node's past is taken up when the node is first heard of, and looked at again when rules come: those of
 //! the bus come last. What nobody has asked for is let go some minutes after the start.
+//!
+//! Nobody listened from `kept_ms` until then. Sums and counts that this would make too small begin anew.
 
 pub(super) mod bytes;
 mod writing;
@@ -83,7 +85,17 @@ struct Slice {
 struct Place {
     slice: usize,
     body: Range<usize>,
-    claimed: bool,
+    /// How long nobody had listened when the node was first heard of; `None`: it was not.
+    unheard_ms: Option<u64>,
+}
+
+/// For which node memories are read.
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    /// It is heard of now; otherwise only new rules get a past.
+    is_new: bool,
+    unheard_ms: u64,
+    interval_ms: u64,
 }
 
 /// What a rule's memories are of; `None`: it has none.
@@ -116,7 +128,7 @@ impl Kept {
             let place = Place {
                 slice: number,
                 body,
-                claimed: false,
+                unheard_ms: None,
             };
             self.nodes.insert(path, place);
         }
@@ -188,19 +200,23 @@ impl Kept {
             return;
         };
         // Times to come are of a clock that was set back since: none of it can be trusted.
-        if self.slices[place.slice].kept_ms > now_ms {
+        let Some(unheard_ms) = now_ms.checked_sub(self.slices[place.slice].kept_ms) else {
             self.forget(path);
             return;
-        }
-        if !std::mem::replace(&mut place.claimed, true) {
+        };
+        if place.unheard_ms.replace(unheard_ms).is_none() {
             self.unclaimed -= 1;
         }
         let read = self.body(path).and_then(|(slice, mut from)| {
             node.presence.set_interval(interval(&mut from)?);
             node.order = Order::unpack(&mut from, slice.kept_ms)?;
             node.live_ms = from.past(slice.kept_ms)?;
-            let unheard_ms = now_ms - slice.kept_ms;
             let deaf = unheard_ms > node.presence.silence_ms();
+            let reader = Reader {
+                is_new: true,
+                unheard_ms,
+                interval_ms: node.presence.interval_ms(),
+            };
             while from.left() > 0 {
                 let (section, name) = head(&mut from, slice)?;
                 let (every_ms, seen_ms, missing_ms) = (
@@ -222,7 +238,7 @@ impl Kept {
                     }
                     _ => None,
                 };
-                self.memories((slice, &mut from), book, instance, true)?;
+                self.memories((slice, &mut from), book, instance, reader)?;
             }
             Some(())
         });
@@ -241,6 +257,11 @@ impl Kept {
         interval(&mut from)?;
         Order::unpack(&mut from, slice.kept_ms)?;
         from.past(slice.kept_ms)?;
+        let reader = Reader {
+            is_new: false,
+            unheard_ms: self.nodes.get(path)?.unheard_ms?,
+            interval_ms: node.presence.interval_ms(),
+        };
         let mut finder = Finder::default();
         while from.left() > 0 {
             let (section, name) = head(&mut from, slice)?;
@@ -255,7 +276,7 @@ impl Kept {
                 }
                 None => None,
             };
-            self.memories((slice, &mut from), book, instance, false)?;
+            self.memories((slice, &mut from), book, instance, reader)?;
         }
         Some(())
     }
@@ -279,7 +300,7 @@ impl Kept {
         (slice, from): (&Slice, &mut Unpacker<'_>),
         book: &Book,
         mut instance: Option<&mut Instance>,
-        new_node: bool,
+        reader: Reader,
     ) -> Option<()> {
         for _ in 0..from.count()? {
             let definition = usize::try_from(from.whole()?).ok()?;
@@ -287,9 +308,14 @@ impl Kept {
             let memory = Memory::unpack(from, slice.kept_ms)?;
             let rule = match self.rules.get(definition as usize)? {
                 Found::New(rule) => *rule,
-                Found::Known(rule) if new_node => *rule,
+                Found::Known(rule) if reader.is_new => *rule,
                 _ => continue,
             };
+            let fold = book.rules.get(rule as usize)?.fold;
+            let is_spoilt = Memory::is_spoilt(fold, reader.unheard_ms, reader.interval_ms);
+            if is_spoilt || !memory.is_past(fold, slice.kept_ms) {
+                continue;
+            }
             let Some(instance) = &mut instance else {
                 continue;
             };
@@ -312,7 +338,7 @@ impl Kept {
     /// Nothing is to be known of `path`.
     pub(super) fn forget(&mut self, path: &NodePath) {
         if let Some(place) = self.nodes.remove(path) {
-            self.unclaimed -= usize::from(!place.claimed);
+            self.unclaimed -= usize::from(place.unheard_ms.is_none());
         }
     }
 }

@@ -16,8 +16,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Memory, Point, Window};
+use super::{Memory, Point, Window, step_ms};
 use crate::evaluator::kept::bytes::{Packer, Unpacker, unzigzag, zigzag};
+use crate::rule::Fold;
 
 /// The most points that are read: some more than a window has.
 const MAX_POINTS: usize = 64;
@@ -43,11 +44,29 @@ impl Memory {
                 to.byte(2);
                 to.past(*at_ms, kept_ms);
             }
+            // By a clock that was set back since: its next value begins it anew, too.
+            Self::Window(window) if window.last_ms > kept_ms => to.byte(0),
             Self::Window(window) => {
                 to.byte(3);
                 window.pack(to, kept_ms);
             }
         }
+    }
+
+    /// Whether it ends before or with the step of `kept_ms`, as all that `fold` remembers does.
+    pub(in crate::evaluator) fn is_past(&self, fold: Fold, kept_ms: u64) -> bool {
+        let (
+            Self::Window(window),
+            Fold::Aggregate { window_ms, .. }
+            | Fold::Forecast { window_ms, .. }
+            | Fold::Rate { window_ms },
+        ) = (self, fold)
+        else {
+            return true;
+        };
+        let step_ms = step_ms(window_ms);
+        let newest = window.points.back();
+        newest.is_none_or(|point| window.step(kept_ms, step_ms) >= i64::from(point.step))
     }
 
     /// The memory that comes next; `None`: there is none.
@@ -182,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rule::{Aggregate, Fold};
+    use crate::rule::Aggregate;
 
     const NOW_MS: u64 = 1_763_630_000_000;
 
@@ -258,6 +277,30 @@ mod tests {
         }
         let bytes = packer.into_bytes();
         assert!(Memory::unpack(&mut Unpacker::new(&bytes), NOW_MS).is_none());
+    }
+
+    #[test]
+    fn a_window_of_a_time_to_come_is_not_kept_and_not_taken() {
+        let fold = Fold::Rate { window_ms: 60_000 };
+        let (mut memory, mut bytes) = (Memory::Empty, Packer::default());
+        for number in 0..6_u32 {
+            let now_ms = NOW_MS + u64::from(number) * 10_000;
+            memory.fold(fold, f64::from(number), 10_000, now_ms);
+        }
+        let last_ms = NOW_MS + 50_000;
+        assert!(!there_and_back(&memory, last_ms).is_empty());
+        assert!(there_and_back(&memory, last_ms - 1).is_empty());
+        assert!(memory.is_past(fold, last_ms));
+        assert!(!memory.is_past(fold, last_ms - 10_000));
+        // A file that says so all the same.
+        let Memory::Window(window) = memory else {
+            panic!("{memory:?}");
+        };
+        bytes.byte(3);
+        window.pack(&mut bytes, NOW_MS);
+        let bytes = bytes.into_bytes();
+        let back = Memory::unpack(&mut Unpacker::new(&bytes), NOW_MS).unwrap();
+        assert!(!back.is_past(fold, NOW_MS));
     }
 
     proptest! {

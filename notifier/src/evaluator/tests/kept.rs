@@ -285,6 +285,68 @@ fn a_window_goes_on_unless_the_stop_was_longer() {
     check(5, WINDOW_MS + 10_000, &[]);
 }
 
+/// A sum or a count of a window that is bad below `threshold`.
+fn least(how: Aggregate, threshold: f64) -> Rule {
+    let level = Level {
+        operator: Operator::Below,
+        ..above(AlertSeverity::Critical, threshold, threshold)
+    };
+    Rule {
+        fold: Fold::Aggregate {
+            how,
+            window_ms: WINDOW_MS,
+        },
+        levels: vec![level],
+        ..rule("least", field("filesystem.used_percent"))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_stop_makes_no_sum_and_no_count_fall(
+        (kept, lost, after) in (0..15_usize, 0..15_usize, 1..15_usize),
+        stop_ms in 0..200_000_u64,
+        rules_last: bool,
+    ) {
+        for rule in [least(Aggregate::Sum, 93.0 * 4.0), least(Aggregate::Count, 4.0)] {
+            let mut site = full(vec![rule.clone()], kept);
+            let slices = Site::kept(site.slices());
+            // It is killed: what it heard since is lost.
+            for _ in 0..lost {
+                site.send("a", filesystems(&[("/", 93.0)]));
+            }
+            site.now_ms += stop_ms;
+            if rules_last {
+                site.rules.clear();
+            }
+            site.restart_with(slices, false);
+            let (a, now_ms) = (path("a"), site.now_ms);
+            let mut out = Vec::new();
+            site.evaluator.status(&a, Status::Online, true, now_ms, &mut out);
+            site.take(out);
+            site.set_rules(vec![rule]);
+            for _ in 0..after {
+                site.send("a", filesystems(&[("/", 93.0)]));
+                prop_assert_eq!(site.stands(), [""; 0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sum_goes_on_after_a_stop_in_which_nothing_was_missed() {
+    let rule = || least(Aggregate::Sum, 1000.0);
+    let check = |stop_ms, expected: &[&str]| {
+        let stands = after_a_stop(full(vec![rule()], 5), stop_ms, vec![rule()]);
+        assert_eq!(stands, expected, "a stop of {stop_ms} ms");
+    };
+    check(0, &["a/least// firing critical 50"]);
+    check(INTERVAL_MS, &["a/least// firing critical 60"]);
+    check(INTERVAL_MS + 1, &[]);
+}
+
 #[test]
 fn a_rule_that_says_something_else_has_no_past() {
     let check = |change: &dyn Fn(&mut Rule), expected: usize| {
