@@ -15,8 +15,8 @@ const MAX_REASON_BYTES: usize = 2_048;
 /// What the telling stands on besides engine, rules and spool.
 #[derive(Debug, Clone, Default)]
 pub struct Footing {
-    /// Whether the settings have a channel.
-    pub has_channels: bool,
+    /// How many channels the settings have.
+    pub channels: usize,
     /// Why the dead man's switch could not be reached at the last call; `None` when it was, or is not asked.
     pub dead_man: Option<Arc<str>>,
 }
@@ -74,6 +74,7 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool, footing: &
         ("silences", number(looked_after.silences)),
         ("acknowledgements", number(looked_after.acknowledgements)),
         ("groups", number(looked_after.groups)),
+        ("channels", number(footing.channels)),
         ("rules", number(figures.rules)),
         ("nodes", number(figures.nodes)),
         ("alerts_pending", number(pending)),
@@ -116,7 +117,7 @@ pub fn health(ts: u64, engine: &Engine, rules: &Rules, spool: &Spool, footing: &
     }
     let ok = wrong.is_empty();
     told.append(&mut wrong);
-    if footing.has_channels && !spool.has_folder() {
+    if footing.channels > 0 && !spool.has_folder() {
         told.push(
             "notices wait in memory only, and a crash loses them: set notifier.spool.folder"
                 .to_owned(),

@@ -148,7 +148,7 @@ pub async fn start(
         delivery,
         gate,
         well,
-        has_channels: !config.channels.is_empty(),
+        channels: config.channels.len(),
         dead_man_failing,
         health_topic,
         sending: None,
@@ -172,7 +172,7 @@ struct Task {
     gate: watch::Sender<bool>,
     /// Whether the dead man's switch may be told that all is well.
     well: watch::Sender<bool>,
-    has_channels: bool,
+    channels: usize,
     /// Why the dead man's switch can't be reached.
     dead_man_failing: Option<watch::Receiver<Option<Arc<str>>>>,
     health_topic: String,
@@ -263,7 +263,7 @@ impl Task {
     fn say_health(&mut self, ts: u64) {
         let failing = self.dead_man_failing.as_ref();
         let footing = Footing {
-            has_channels: self.has_channels,
+            channels: self.channels,
             dead_man: failing.and_then(|failing| failing.borrow().clone()),
         };
         let health = health::health(ts, &self.engine, &self.rules, &self.spool, &footing);

@@ -125,5 +125,7 @@ fn a_spool_without_a_disk_is_told_and_is_no_trouble() {
         let reason = health.reason.as_deref().unwrap_or_default();
         of(health, "active") == Some(1) && reason.contains("notifier.spool.folder")
     });
+    // It counts before anything was told through it.
+    assert_eq!(of(&health, "channels"), Some(1));
     assert_eq!(health.state, HealthState::Ok);
 }
